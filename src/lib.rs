@@ -1,0 +1,2 @@
+//! Longwire, a push server for long-lived connections.
+pub mod net;

@@ -1,0 +1,1 @@
+//! Sockets, file tables and rings.
