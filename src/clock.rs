@@ -1,0 +1,35 @@
+//! Time, in the one unit the data structures take: whole seconds since the shard started.
+
+use std::time::{Duration, Instant};
+
+/// A monotonic clock of seconds since it was made. Wall-clock jumps do not move it.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    started: Instant,
+}
+
+impl Clock {
+    /// A clock that starts at 0.
+    pub fn start() -> Self {
+        Self {
+            started: Instant::now(),
+        }
+    }
+
+    /// Whole seconds since the start; 136 years fit.
+    pub fn now_s(&self) -> u32 {
+        self.started.elapsed().as_secs() as u32
+    }
+
+    /// How long until the next whole second begins.
+    pub fn until_next_second(&self) -> Duration {
+        let part = self.started.elapsed().subsec_nanos();
+        Duration::from_nanos(1_000_000_000 - u64::from(part))
+    }
+}
+
+/// Whole seconds that are at least `duration`: timers have one-second slots and never fire early.
+pub fn seconds_ceil(duration: Duration) -> u32 {
+    let rounded = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
+    u32::try_from(rounded).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,124 @@
+//! What settings must be to one another, and which valid ones deserve a warning.
+
+use std::net::SocketAddr;
+
+use super::settings::{Config, Setting};
+use super::sources::{ConfigError, Loaded, Origin};
+use super::value::Value;
+
+/// Pairs of numbers of which the first must not exceed the second.
+const AT_MOST: &[(&str, &str)] = &[
+    ("http.request_line_bytes", "http.head_bytes"),
+    ("outbox.soft_bytes", "outbox.hard_bytes"),
+];
+
+/// Proxies commonly cut a connection that has been silent for this long.
+const PROXY_IDLE_TIMEOUT_MS: u32 = 60_000;
+
+/// Checks every relation.
+pub(super) fn check(loaded: &Loaded) -> Result<(), ConfigError> {
+    for (low, high) in AT_MOST {
+        at_most(loaded, low, high)?;
+    }
+    check_client_publish(loaded)?;
+    check_listen(loaded)?;
+    check_exposure(loaded)
+}
+
+/// Valid settings that are probably a mistake, one line each.
+pub(super) fn warnings(loaded: &Loaded) -> Vec<String> {
+    let interval_ms = loaded.config.heartbeat.ping_interval_ms;
+    if interval_ms < PROXY_IDLE_TIMEOUT_MS {
+        return Vec::new();
+    }
+    let origin = loaded.origin("heartbeat.ping_interval_ms");
+    vec![format!(
+        "{origin}: heartbeat.ping_interval_ms = {interval_ms}: many proxies cut a connection after 60 seconds of \
+         silence; stay below {PROXY_IDLE_TIMEOUT_MS}"
+    )]
+}
+
+fn at_most(loaded: &Loaded, low: &str, high: &str) -> Result<(), ConfigError> {
+    let number = |key| match Setting::find(key).map(|setting| setting.get(&loaded.config)) {
+        Some(Value::Number(number)) => number,
+        _ => 0,
+    };
+    let (low_value, high_value) = (number(low), number(high));
+    if low_value <= high_value {
+        return Ok(());
+    }
+    let (low_origin, high_origin) = (loaded.origin(low), loaded.origin(high));
+    // The one somebody set is the one to name first.
+    let place = match low_origin {
+        Origin::Default => high_origin,
+        _ => low_origin,
+    };
+    Err(ConfigError::new(format!(
+        "{place}: {low} = {low_value} ({low_origin}) exceeds {high} = {high_value} ({high_origin}); \
+         lower the first or raise the second"
+    )))
+}
+
+fn check_client_publish(loaded: &Loaded) -> Result<(), ConfigError> {
+    let channels = &loaded.config.channels;
+    let is_long = |name: &&String| name.len() > channels.name_bytes;
+    let Some(name) = channels.client_publish.iter().find(is_long) else {
+        return Ok(());
+    };
+    Err(ConfigError::new(format!(
+        "{}: channels.client_publish has a name of {} bytes, longer than channels.name_bytes = {} ({}); \
+         shorten it or raise the limit",
+        loaded.origin("channels.client_publish"),
+        name.len(),
+        channels.name_bytes,
+        loaded.origin("channels.name_bytes"),
+    )))
+}
+
+fn check_listen(loaded: &Loaded) -> Result<(), ConfigError> {
+    let listen = &loaded.config.listen;
+    let origin = loaded.origin("listen");
+    if listen.is_empty() {
+        return Err(ConfigError::new(format!(
+            "{origin}: listen = []: nothing to listen on; give an address such as 127.0.0.1:8000"
+        )));
+    }
+    match first_duplicate(listen) {
+        None => Ok(()),
+        Some(address) => Err(ConfigError::new(format!(
+            "{origin}: listen has {address} twice; remove one"
+        ))),
+    }
+}
+
+/// Port 0 stands for any free port, so it may be asked for more than once.
+fn first_duplicate(listen: &[SocketAddr]) -> Option<&SocketAddr> {
+    let mut rest = listen;
+    while let Some((address, tail)) = rest.split_first() {
+        if address.port() != 0 && tail.contains(address) {
+            return Some(address);
+        }
+        rest = tail;
+    }
+    None
+}
+
+/// An address others can reach needs a key, or the operator's word that none is wanted.
+fn check_exposure(loaded: &Loaded) -> Result<(), ConfigError> {
+    match exposed_address(&loaded.config) {
+        None => Ok(()),
+        Some(address) => Err(ConfigError::new(format!(
+            "{}: listen = {address} is reachable from other machines, and anybody there could publish; \
+             set api_keys, or insecure = true to allow it, or listen on 127.0.0.1",
+            loaded.origin("listen"),
+        ))),
+    }
+}
+
+fn exposed_address(config: &Config) -> Option<&SocketAddr> {
+    if config.insecure || !config.api_keys.is_empty() {
+        return None;
+    }
+    let is_loopback = |address: &&SocketAddr| address.ip().to_canonical().is_loopback();
+    config.listen.iter().find(|address| !is_loopback(address))
+}

@@ -1,0 +1,379 @@
+//! The table of settings.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use super::value::{Field, Item, Kind, LogFormat, LogLevel, Unit, Value};
+
+/// One setting: a row of [`SETTINGS`].
+#[derive(Clone, Copy)]
+pub struct Setting {
+    /// Dotted name as in the file and in `--set`: `heartbeat.ping_interval_ms`.
+    pub key: &'static str,
+    /// What it takes, with its bounds.
+    pub kind: Kind,
+    doc: &'static str,
+    get: fn(&Config) -> Value,
+    set: fn(&mut Config, &Value) -> Result<(), String>,
+}
+
+impl Setting {
+    /// One line on what the setting does.
+    pub fn doc(&self) -> &'static str {
+        self.doc.trim()
+    }
+
+    /// The environment variable: `LONGWIRE_HEARTBEAT__PING_INTERVAL_MS`.
+    pub fn env_name(&self) -> String {
+        format!(
+            "{}{}",
+            super::sources::ENV_PREFIX,
+            self.key.replace('.', "__").to_uppercase()
+        )
+    }
+
+    /// The value in `config`.
+    pub fn get(&self, config: &Config) -> Value {
+        (self.get)(config)
+    }
+
+    /// Sets the value in `config`, or says what is wrong with it: its type, its range, or one of its items.
+    pub fn set(&self, config: &mut Config, value: &Value) -> Result<(), String> {
+        self.kind.check(value)?;
+        (self.set)(config, value)
+    }
+
+    /// The default value.
+    pub fn default_value(&self) -> Value {
+        self.get(&Config::default())
+    }
+
+    /// The value as TOML; a secret is `"***"`.
+    pub(super) fn shown(&self, value: &Value) -> String {
+        match value {
+            Value::List(items) if self.is_secret() => {
+                Value::List(vec!["***".to_owned(); items.len()]).to_string()
+            }
+            _ if self.is_secret() => "***".to_owned(),
+            _ => value.to_string(),
+        }
+    }
+
+    pub(super) fn is_secret(&self) -> bool {
+        matches!(self.kind, Kind::List(Item::Secret))
+    }
+
+    /// `("heartbeat", "ping_interval_ms")`; the section is empty for a top-level key.
+    pub(super) fn section_and_name(&self) -> (&'static str, &'static str) {
+        self.key.split_once('.').unwrap_or(("", self.key))
+    }
+
+    /// The setting called `key`.
+    pub(super) fn find(key: &str) -> Option<&'static Setting> {
+        SETTINGS.iter().find(|setting| setting.key == key)
+    }
+}
+
+/// Declares [`Config`], its sections, their defaults and [`SETTINGS`] from one list, so that none can lack a part.
+///
+/// A row: `/// one line of documentation` and `field: Type = default, kind and bounds;`.
+macro_rules! settings {
+    (
+        top { $(#[doc = $doc:literal] $field:ident: $type:ty = $default:expr, $kind:expr;)* }
+        $(#[doc = $section_doc:literal] $section:ident: $Section:ident {
+            $(#[doc = $sdoc:literal] $sfield:ident: $stype:ty = $sdefault:expr, $skind:expr;)*
+        })*
+    ) => {
+        /// The whole configuration, one plain field per setting. Fields are named as their keys.
+        #[derive(Clone, PartialEq)]
+        pub struct Config {
+            $(
+                #[doc = $doc]
+                #[doc = concat!("\n\nDefault: `", stringify!($default), "`; takes `", stringify!($kind), "`.")]
+                pub $field: $type,
+            )*
+            $(#[doc = $section_doc] pub $section: $Section,)*
+        }
+
+        impl Default for Config {
+            fn default() -> Self {
+                Self {
+                    $($field: $default,)*
+                    $($section: $Section::default(),)*
+                }
+            }
+        }
+
+        $(
+            #[doc = $section_doc]
+            #[derive(Clone, Debug, PartialEq)]
+            pub struct $Section {
+                $(
+                    #[doc = $sdoc]
+                    #[doc = concat!("\n\nDefault: `", stringify!($sdefault), "`; takes `", stringify!($skind), "`.")]
+                    pub $sfield: $stype,
+                )*
+            }
+
+            impl Default for $Section {
+                fn default() -> Self {
+                    Self { $($sfield: $sdefault,)* }
+                }
+            }
+        )*
+
+        /// Every setting, in the order of the README's table.
+        pub const SETTINGS: &[Setting] = &[
+            $(Setting {
+                key: stringify!($field),
+                kind: $kind,
+                doc: $doc,
+                get: |config| config.$field.write(),
+                set: |config, value| {
+                    config.$field = Field::read(value)?;
+                    Ok(())
+                },
+            },)*
+            $($(Setting {
+                key: concat!(stringify!($section), ".", stringify!($sfield)),
+                kind: $skind,
+                doc: $sdoc,
+                get: |config| config.$section.$sfield.write(),
+                set: |config, value| {
+                    config.$section.$sfield = Field::read(value)?;
+                    Ok(())
+                },
+            },)*)*
+        ];
+    };
+}
+
+settings! {
+    top {
+        /// Addresses to listen on; any that is not loopback needs `api_keys` or `insecure = true`.
+        listen: Vec<SocketAddr> = vec![SocketAddr::from(([127, 0, 0, 1], 8000))], Kind::List(Item::Address);
+        /// Number of shards, each one thread with its own ring and file table; 0 = one per core, more where the file limit asks for it.
+        shards: usize = 0, count(0, MAX_SHARDS as u64);
+        /// Connections the server is to hold; 0 = as many as the file limits allow.
+        max_connections: usize = 0, count(0, 100_000_000);
+        /// Keys that may publish (`X-API-Key: KEY` or `Authorization: apikey KEY`); without any, only local programs may.
+        api_keys: Vec<String> = Vec::new(), Kind::List(Item::Secret);
+        /// Allows other than loopback addresses without any API key.
+        insecure: bool = false, Kind::Flag;
+        /// Web origins allowed besides the server's own, such as `https://example.com`.
+        origins: Vec<String> = Vec::new(), Kind::List(Item::WebOrigin);
+        /// Serves `/echo`, which returns each WebSocket message; for conformance suites and benchmarks.
+        echo: bool = false, Kind::Flag;
+        /// Least severe events that are logged.
+        log_level: LogLevel = LogLevel::Info, Kind::Choice(LogLevel::NAMES);
+        /// Form of a log line on stderr.
+        log_format: LogFormat = LogFormat::Text, Kind::Choice(LogFormat::NAMES);
+    }
+    /// Limits of HTTP/1.1 connections and requests.
+    http: Http {
+        /// Longest request head, request line included.
+        head_bytes: usize = 8_192, bytes(256, 65_536);
+        /// Most header fields in a request.
+        headers: usize = 100, count(1, 1_000);
+        /// Longest request line.
+        request_line_bytes: usize = 4_096, bytes(64, 65_536);
+        /// Longest request body, so also the longest publication over HTTP.
+        body_bytes: usize = 1_048_576, bytes(1, 64 * MIB);
+        /// Time from accept to the end of the first request head, whatever arrives meanwhile.
+        ready_timeout_ms: u32 = 10_000, timer(1, HOUR_MS);
+        /// Time from the end of a head to the end of its body.
+        body_timeout_ms: u32 = 30_000, timer(1, HOUR_MS);
+        /// Time a connection may stay open between two requests.
+        keepalive_timeout_ms: u32 = 75_000, timer(1, HOUR_MS);
+        /// Requests served on one connection before it is closed.
+        keepalive_requests: u32 = 10_000, count(1, u32::MAX as u64);
+        /// Most requests of one connection that wait for their answers; further ones stay unread.
+        pipeline: usize = 16, count(1, 1_024);
+    }
+    /// Limits of what a WebSocket client sends (RFC 6455).
+    websocket: WebSocket {
+        /// Longest message, over all its frames; a longer one is answered with Close 1009.
+        message_bytes: usize = 65_536, bytes(125, 16 * MIB);
+        /// Most frames of one message.
+        frames_per_message: u32 = 128, count(1, 1_048_576);
+        /// Time from the first byte of a message to its last.
+        message_timeout_ms: u32 = 30_000, timer(1, HOUR_MS);
+        /// Most Ping and Pong frames per second from one client.
+        control_frames_per_s: u32 = 50, count(1, 1_000_000);
+        /// Time for the closing handshake; after it the connection is reset.
+        close_timeout_ms: u32 = 5_000, timer(1, HOUR_MS);
+    }
+    /// Detection of dead peers by WebSocket Ping and Pong.
+    heartbeat: Heartbeat {
+        /// A connection without traffic both ways for this long is pinged; keep it below the idle time-out of any proxy.
+        ping_interval_ms: u32 = 30_000, timer(1, HOUR_MS);
+        /// Time to wait for a byte after each ping.
+        pong_timeout_ms: u32 = 15_000, timer(1, HOUR_MS);
+        /// Unanswered pings in a row after which the connection is closed with 4005.
+        max_missed: u32 = 2, count(1, 100);
+    }
+    /// Bytes a connection has been sent but has not taken.
+    outbox: Outbox {
+        /// A consumer with more than this waiting is slow, and has `outbox.soft_timeout_ms` to catch up.
+        soft_bytes: usize = 65_536, bytes(1_024, 1_024 * MIB);
+        /// Time a slow consumer may stay slow before it is closed with 4004.
+        soft_timeout_ms: u32 = 5_000, timer(1, HOUR_MS);
+        /// A consumer that would have more than this waiting is closed with 4004 at once.
+        hard_bytes: usize = 262_144, bytes(1_024, 1_024 * MIB);
+        /// Time a connection with bytes waiting may take none of them.
+        stall_timeout_ms: u32 = 10_000, timer(1, HOUR_MS);
+    }
+    /// Socket options of the listeners, inherited by their connections.
+    tcp: Tcp {
+        /// Connections the kernel queues for accept, per listener; the kernel caps it at `net.core.somaxconn`.
+        backlog: u32 = 4_096, count(1, 65_535);
+        /// Time sent bytes may stay unacknowledged (TCP_USER_TIMEOUT); 0 = off.
+        user_timeout_ms: u32 = 30_000, millis(0, 24 * HOUR_MS);
+        /// Silence before the first keepalive probe.
+        keepalive_idle_ms: u32 = 60_000, timer(1_000, 9 * HOUR_MS);
+        /// Time between keepalive probes.
+        keepalive_interval_ms: u32 = 10_000, timer(1_000, 9 * HOUR_MS);
+        /// Unanswered probes that end a connection; with `tcp.user_timeout_ms` on, the kernel goes by that time instead.
+        keepalive_count: u32 = 3, count(1, 127);
+        /// Unsent bytes the kernel takes per connection (TCP_NOTSENT_LOWAT); 0 = the system's default.
+        notsent_lowat_bytes: u32 = 16_384, bytes(0, 16 * MIB);
+        /// Congestion control, such as `cubic` or `bbr`; empty = the system's default.
+        congestion_control: String = String::new(), Kind::Algorithm;
+    }
+    /// Channels and who may use them.
+    channels: Channels {
+        /// Longest channel name.
+        name_bytes: usize = 255, bytes(1, 4_096);
+        /// Publications a channel holds back while a fan-out pass runs; beyond it, publishing is answered 503.
+        batch_bytes: usize = 262_144, bytes(1_024, 1_024 * MIB);
+        /// A channel without subscribers for this long is forgotten, and comes back with a new epoch.
+        idle_timeout_ms: u32 = 60_000, timer(1, 24 * HOUR_MS);
+        /// Channels in which plain WebSocket clients may publish.
+        client_publish: Vec<String> = vec!["chat".to_owned()], Kind::List(Item::Channel);
+        /// Most channels in the server at a time.
+        limit: usize = 1_000_000, count(1, 100_000_000);
+    }
+    /// Delivery of a publication to its subscribers.
+    fanout: Fanout {
+        /// Sends what is published while a pass runs as one batch; off only for measurement.
+        coalesce: bool = true, Kind::Flag;
+        /// Time a publication may wait for more to share its send; 0 = none.
+        window_ms: u32 = 0, millis(0, 50);
+        /// Sends in a row before the ring is served again.
+        slice_sends: usize = 256, count(1, 65_536);
+    }
+    /// Messages between shards.
+    inbox: Inbox {
+        /// Messages a shard's inbox holds; beyond it, publishing is answered 503.
+        messages: usize = 4_096, count(16, 1_048_576);
+    }
+    /// The orderly stop after SIGTERM or SIGINT.
+    drain: Drain {
+        /// Time over which connections are closed, so that clients do not all return at once.
+        window_ms: u32 = 30_000, timer(0, HOUR_MS);
+    }
+}
+
+/// Most shards a server may have.
+pub(crate) const MAX_SHARDS: usize = 1_024;
+const MIB: u64 = 1_048_576;
+const HOUR_MS: u64 = 3_600_000;
+
+const fn count(min: u64, max: u64) -> Kind {
+    number(Unit::Count, min, max)
+}
+
+const fn bytes(min: u64, max: u64) -> Kind {
+    number(Unit::Bytes, min, max)
+}
+
+const fn millis(min: u64, max: u64) -> Kind {
+    number(Unit::Millis, min, max)
+}
+
+/// A time kept by the timer wheel (one-second slots) or by a kernel option in seconds.
+const fn timer(min: u64, max: u64) -> Kind {
+    number(Unit::MillisInSeconds, min, max)
+}
+
+const fn number(unit: Unit, min: u64, max: u64) -> Kind {
+    Kind::Number { unit, min, max }
+}
+
+/// Prints keys and values as in the file; secrets as `***`, so that a logged configuration leaks none.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut map = f.debug_map();
+        for setting in SETTINGS {
+            let shown = setting.shown(&setting.get(self));
+            map.entry(&format_args!("{}", setting.key), &format_args!("{shown}"));
+        }
+        map.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_within_its_own_bounds() {
+        for setting in SETTINGS {
+            let mut config = Config::default();
+            assert_eq!(setting.set(&mut config, &setting.default_value()), Ok(()));
+            assert_eq!(config, Config::default(), "{}", setting.key);
+        }
+    }
+
+    #[test]
+    fn both_bounds_of_every_number_fit_its_field() {
+        for setting in SETTINGS {
+            let Kind::Number { min, max, .. } = setting.kind else {
+                continue;
+            };
+            for bound in [min, max] {
+                let mut config = Config::default();
+                assert_eq!(setting.set(&mut config, &Value::Number(bound)), Ok(()));
+                assert_eq!(setting.get(&config), Value::Number(bound));
+            }
+            assert!(
+                setting
+                    .set(&mut Config::default(), &Value::Number(max + 1))
+                    .is_err()
+            );
+        }
+    }
+
+    #[test]
+    fn keys_are_unique_and_documented_in_one_line() {
+        for (index, setting) in SETTINGS.iter().enumerate() {
+            assert!(SETTINGS[..index].iter().all(|s| s.key != setting.key));
+            assert!(
+                setting.doc().ends_with('.') && !setting.doc().contains(['|', '\n']),
+                "{}",
+                setting.key
+            );
+        }
+    }
+
+    #[test]
+    fn environment_names_mark_the_section_with_two_underscores() {
+        let name = |key| Setting::find(key).map(Setting::env_name);
+        assert_eq!(name("listen").as_deref(), Some("LONGWIRE_LISTEN"));
+        assert_eq!(
+            name("heartbeat.ping_interval_ms").as_deref(),
+            Some("LONGWIRE_HEARTBEAT__PING_INTERVAL_MS")
+        );
+    }
+
+    #[test]
+    fn debug_output_has_no_keys() {
+        let config = Config {
+            api_keys: vec!["hunter2".to_owned()],
+            ..Config::default()
+        };
+        let text = format!("{config:?}");
+        assert!(!text.contains("hunter2"));
+        assert!(text.contains("***") && text.contains("heartbeat.max_missed: 2"));
+    }
+}

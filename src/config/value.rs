@@ -1,0 +1,447 @@
+//! Values of settings: their kinds and bounds, and their forms in text.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+/// A value of a setting, whatever source it came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// `true` or `false`.
+    Flag(bool),
+    /// A whole number from 0 up.
+    Number(u64),
+    /// A string.
+    Text(String),
+    /// A list of strings.
+    List(Vec<String>),
+}
+
+/// What a setting takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `true` or `false`.
+    Flag,
+    /// A whole number within bounds, both included.
+    Number {
+        /// What is counted.
+        unit: Unit,
+        /// The least value.
+        min: u64,
+        /// The greatest value.
+        max: u64,
+    },
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// Name of a congestion control algorithm as the kernel knows it, or empty.
+    Algorithm,
+    /// A list; in the environment and in flags separated by commas.
+    List(Item),
+}
+
+/// Unit of a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Things.
+    Count,
+    /// Bytes.
+    Bytes,
+    /// Milliseconds.
+    Millis,
+    /// Milliseconds, rounded up to whole seconds where they are used.
+    MillisInSeconds,
+}
+
+/// What each item of a list is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Item {
+    /// An IP address and a port.
+    Address,
+    /// A channel name.
+    Channel,
+    /// A secret that is sent in a header.
+    Secret,
+    /// An origin as a browser sends it (RFC 6454 section 7).
+    WebOrigin,
+}
+
+impl Unit {
+    /// The unit's name with a comma before it, or nothing for a plain count.
+    fn suffix(self) -> &'static str {
+        match self {
+            Unit::Count => "",
+            Unit::Bytes => " bytes",
+            Unit::Millis => " milliseconds",
+            Unit::MillisInSeconds => " milliseconds, rounded up to whole seconds",
+        }
+    }
+}
+
+impl Item {
+    fn check(self, item: &str) -> bool {
+        match self {
+            Item::Address => item.parse::<SocketAddr>().is_ok(),
+            Item::Channel => !item.is_empty(),
+            Item::Secret => !item.is_empty() && item.bytes().all(|b| b.is_ascii_graphic()),
+            Item::WebOrigin => is_web_origin(item),
+        }
+    }
+
+    fn expects(self) -> &'static str {
+        match self {
+            Item::Address => "a list of addresses such as 127.0.0.1:8000 or [::]:8000",
+            Item::Channel => "a list of channel names",
+            Item::Secret => "a list of keys of printable ASCII characters without spaces",
+            Item::WebOrigin => {
+                "a list of origins such as https://example.com, lower case, without a path"
+            }
+        }
+    }
+}
+
+/// `scheme://host[:port]` in lower case, the form browsers send and the only one that can match.
+fn is_web_origin(text: &str) -> bool {
+    let Some((scheme, authority)) = text.split_once("://") else {
+        return false;
+    };
+    let part = |text: &str, forbidden: &[char]| {
+        !text.is_empty()
+            && !text.contains(forbidden)
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_graphic() && !b.is_ascii_uppercase())
+    };
+    part(scheme, &[':', '/']) && part(authority, &['/', '?', '#', '@', '*'])
+}
+
+/// What the kernel allows in the name of a congestion control (TCP_CA_NAME_MAX is 16 with the final zero).
+fn is_algorithm(text: &str) -> bool {
+    text.len() < 16
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+}
+
+impl Kind {
+    /// What a value must be, for error texts and tables: `1 to 127`, `true or false`.
+    pub fn expects(self) -> String {
+        match self {
+            Kind::Flag => "true or false".to_owned(),
+            Kind::Number { unit, min, max } => format!("{min} to {max}{}", unit.suffix()),
+            Kind::Choice(names) => names.join(", "),
+            Kind::Algorithm => "a name of up to 15 letters, digits, _ or -; or nothing".to_owned(),
+            Kind::List(item) => item.expects().to_owned(),
+        }
+    }
+
+    /// Reads the form used in the environment and in flags. The error is what is wrong with `text`.
+    pub(super) fn parse(self, text: &str) -> Result<Value, String> {
+        match self {
+            Kind::Flag => match text {
+                "true" => Ok(Value::Flag(true)),
+                "false" => Ok(Value::Flag(false)),
+                _ => Err("neither true nor false".to_owned()),
+            },
+            Kind::Number { .. } => parse_number(text).map(Value::Number),
+            Kind::Choice(_) | Kind::Algorithm => Ok(Value::Text(text.to_owned())),
+            Kind::List(_) => parse_list(text).map(Value::List),
+        }
+    }
+
+    /// Whether the value has this kind's type and lies within its bounds. The error is what is wrong with it.
+    pub(super) fn check(self, value: &Value) -> Result<(), String> {
+        let problem = match (self, value) {
+            (Kind::Flag, Value::Flag(_)) => return Ok(()),
+            (Kind::Number { min, max, .. }, Value::Number(number)) => {
+                if (min..=max).contains(number) {
+                    return Ok(());
+                }
+                "out of range".to_owned()
+            }
+            (Kind::Choice(names), Value::Text(text)) => {
+                if names.contains(&text.as_str()) {
+                    return Ok(());
+                }
+                "not one of its values".to_owned()
+            }
+            (Kind::Algorithm, Value::Text(text)) => {
+                if is_algorithm(text) {
+                    return Ok(());
+                }
+                "not a name".to_owned()
+            }
+            (Kind::List(item), Value::List(items)) => return check_items(item, items),
+            _ => "wrong type".to_owned(),
+        };
+        Err(problem)
+    }
+}
+
+fn check_items(item: Item, items: &[String]) -> Result<(), String> {
+    match items.iter().position(|text| !item.check(text)) {
+        None => Ok(()),
+        Some(index) => Err(format!("item {} is not valid", index + 1)),
+    }
+}
+
+/// Digits, with the underscores TOML allows between them.
+fn parse_number(text: &str) -> Result<u64, String> {
+    let digits = text.replace('_', "");
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err("not a whole number".to_owned());
+    }
+    digits.parse().map_err(|_| "out of range".to_owned())
+}
+
+fn parse_list(text: &str) -> Result<Vec<String>, String> {
+    if text.trim().is_empty() {
+        return Ok(Vec::new());
+    }
+    // A list in the file's form would otherwise become one item with brackets and quotes in it. The address
+    // [::]:8000 also begins with a bracket.
+    if text.starts_with('[') && text.ends_with(']') {
+        return Err("has brackets; here a list is written a,b".to_owned());
+    }
+    Ok(text.split(',').map(|item| item.trim().to_owned()).collect())
+}
+
+/// The value as TOML on one line.
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Flag(flag) => write!(f, "{flag}"),
+            Value::Number(number) => write!(f, "{number}"),
+            Value::Text(text) => f.write_str(&quoted(text)),
+            Value::List(items) => {
+                let items: Vec<String> = items.iter().map(|item| quoted(item)).collect();
+                write!(f, "[{}]", items.join(", "))
+            }
+        }
+    }
+}
+
+/// A TOML basic string.
+fn quoted(text: &str) -> String {
+    let mut out = String::from('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c.is_control() => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// A type that a field of [`super::Config`] can have.
+pub(super) trait Field: Sized {
+    /// Takes a value that its [`Kind`] has admitted. The error is what is wrong with the value.
+    fn read(value: &Value) -> Result<Self, String>;
+    fn write(&self) -> Value;
+}
+
+fn wrong_type<T>() -> Result<T, String> {
+    Err("wrong type".to_owned())
+}
+
+impl Field for bool {
+    fn read(value: &Value) -> Result<Self, String> {
+        match value {
+            Value::Flag(flag) => Ok(*flag),
+            _ => wrong_type(),
+        }
+    }
+
+    fn write(&self) -> Value {
+        Value::Flag(*self)
+    }
+}
+
+impl Field for u32 {
+    fn read(value: &Value) -> Result<Self, String> {
+        match value {
+            Value::Number(number) => Self::try_from(*number).map_err(|e| e.to_string()),
+            _ => wrong_type(),
+        }
+    }
+
+    fn write(&self) -> Value {
+        Value::Number(u64::from(*self))
+    }
+}
+
+impl Field for usize {
+    fn read(value: &Value) -> Result<Self, String> {
+        match value {
+            Value::Number(number) => Self::try_from(*number).map_err(|e| e.to_string()),
+            _ => wrong_type(),
+        }
+    }
+
+    fn write(&self) -> Value {
+        Value::Number(*self as u64)
+    }
+}
+
+impl Field for String {
+    fn read(value: &Value) -> Result<Self, String> {
+        match value {
+            Value::Text(text) => Ok(text.clone()),
+            _ => wrong_type(),
+        }
+    }
+
+    fn write(&self) -> Value {
+        Value::Text(self.clone())
+    }
+}
+
+impl Field for Vec<String> {
+    fn read(value: &Value) -> Result<Self, String> {
+        match value {
+            Value::List(items) => Ok(items.clone()),
+            _ => wrong_type(),
+        }
+    }
+
+    fn write(&self) -> Value {
+        Value::List(self.clone())
+    }
+}
+
+impl Field for Vec<SocketAddr> {
+    fn read(value: &Value) -> Result<Self, String> {
+        let parse = |text: &String| text.parse().map_err(|_| format!("{text} is no address"));
+        match value {
+            Value::List(items) => items.iter().map(parse).collect(),
+            _ => wrong_type(),
+        }
+    }
+
+    fn write(&self) -> Value {
+        Value::List(self.iter().map(SocketAddr::to_string).collect())
+    }
+}
+
+/// Declares an enum whose variants are words in the configuration.
+macro_rules! choice {
+    ($(#[doc = $doc:literal])* $Name:ident { $(#[doc = $vdoc:literal] $Variant:ident = $word:literal,)* }) => {
+        $(#[doc = $doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $Name { $(#[doc = $vdoc] $Variant,)* }
+
+        impl $Name {
+            /// The words, in the order of the variants.
+            pub const NAMES: &[&str] = &[$($word),*];
+        }
+
+        impl Field for $Name {
+            fn read(value: &Value) -> Result<Self, String> {
+                match value {
+                    Value::Text(text) => match text.as_str() {
+                        $($word => Ok($Name::$Variant),)*
+                        _ => Err("not one of its values".to_owned()),
+                    },
+                    _ => wrong_type(),
+                }
+            }
+
+            fn write(&self) -> Value {
+                Value::Text(match self { $($Name::$Variant => $word,)* }.to_owned())
+            }
+        }
+    };
+}
+
+choice! {
+    /// Least severe events that are logged.
+    LogLevel {
+        /// Something failed that the operator must look at.
+        Error = "error",
+        /// Something the operator may have to look at.
+        Warn = "warn",
+        /// Start, stop and the like.
+        Info = "info",
+        /// Single connections.
+        Debug = "debug",
+        /// Single messages.
+        Trace = "trace",
+    }
+}
+
+choice! {
+    /// Form of a log line.
+    LogFormat {
+        /// For people.
+        Text = "text",
+        /// One JSON object per line.
+        Json = "json",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALL: Kind = Kind::Number {
+        unit: Unit::Count,
+        min: 1,
+        max: 100,
+    };
+
+    #[test]
+    fn numbers_are_plain_digits() {
+        assert_eq!(SMALL.parse("1_0"), Ok(Value::Number(10)));
+        for text in ["", "-1", "+1", "1.5", "0x10", "10s", "99999999999999999999"] {
+            assert!(SMALL.parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn lists_are_separated_by_commas() {
+        let list = Kind::List(Item::Channel);
+        let items = |items: &[&str]| Ok(Value::List(items.iter().map(|&i| i.into()).collect()));
+        assert_eq!(list.parse("a, b"), items(&["a", "b"]));
+        assert_eq!(list.parse(""), items(&[]));
+        assert!(list.parse(r#"["a"]"#).is_err());
+        assert_eq!(list.parse("[::1]:80"), items(&["[::1]:80"]));
+    }
+
+    #[test]
+    fn items_that_could_never_match_are_refused() {
+        let refused = [
+            (Item::Address, "localhost:8000"),
+            (Item::Address, ":8000"),
+            (Item::Channel, ""),
+            (Item::Secret, ""),
+            (Item::Secret, "a b"),
+            (Item::Secret, "schl\u{fc}ssel"),
+            (Item::WebOrigin, "example.com"),
+            (Item::WebOrigin, "https://example.com/"),
+            (Item::WebOrigin, "https://Example.com"),
+            (Item::WebOrigin, "https://*.example.com"),
+            (Item::WebOrigin, "*"),
+        ];
+        for (item, text) in refused {
+            assert!(!item.check(text), "{text}");
+        }
+        assert!(Item::WebOrigin.check("http://localhost:3000"));
+        assert!(Item::WebOrigin.check("http://[::1]:3000"));
+        assert!(Item::Address.check("[::]:8000"));
+    }
+
+    #[test]
+    fn a_value_prints_as_toml_on_one_line() {
+        let value = Value::List(vec!["a\"b\\".to_owned(), "\n\u{7f}".to_owned()]);
+        let text = value.to_string();
+        assert_eq!(text, r#"["a\"b\\", "\u000a\u007f"]"#);
+        let parsed: toml::Table = format!("x = {text}").parse().unwrap();
+        assert_eq!(parsed["x"][1].as_str(), Some("\n\u{7f}"));
+    }
+
+    #[test]
+    fn algorithm_names_fit_the_kernel() {
+        assert!(is_algorithm("") && is_algorithm("bbr") && is_algorithm("abcdefghijklmno"));
+        assert!(!is_algorithm("abcdefghijklmnop") && !is_algorithm("b b"));
+    }
+}

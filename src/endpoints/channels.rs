@@ -1,0 +1,84 @@
+//! `/channels/{channel}`: the plain dialect. GET listens, POST publishes.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::hub::{Committed, Refused};
+use crate::proto::handshake::{UpgradeCheck, check_upgrade};
+use crate::proto::http::{HttpError, Method, decode_segment};
+use crate::shard::{Answer, Core, Exchange, Purpose, Reply, Upgrade};
+
+use super::{access, publishing};
+
+const PREFIX: &str = "/channels/";
+
+pub(super) fn admit(core: &mut Core, exchange: &Exchange<'_>) -> Result<(), Reply> {
+    channel_of(core, exchange)?;
+    if exchange.request.method == Method::Post {
+        return access::may_publish(core, exchange);
+    }
+    access::same_origin(core, exchange.request)
+}
+
+pub(super) fn answer(core: &mut Core, exchange: &Exchange<'_>) -> Answer {
+    let channel = match channel_of(core, exchange) {
+        Ok(channel) => channel,
+        Err(reply) => return Answer::Reply(reply),
+    };
+    if exchange.request.method != Method::Post {
+        return listen(core, exchange, channel);
+    }
+    let content_type = exchange.request.header("content-type");
+    let kind = publishing::kind_of(content_type, exchange.body);
+    let data = Bytes::copy_from_slice(exchange.body);
+    publishing::publish(core, exchange, &channel, kind, data, published)
+}
+
+/// Makes the connection a WebSocket that hears of `channel`.
+pub(super) fn listen(core: &Core, exchange: &Exchange<'_>, channel: Arc<str>) -> Answer {
+    let may_publish = core.shared.config.channels.client_publish.iter();
+    let purpose = match may_publish.into_iter().any(|name| **name == *channel) {
+        true => Purpose::Publish,
+        false => Purpose::Listen,
+    };
+    upgrade(exchange, purpose, Some(channel))
+}
+
+/// Makes the connection a WebSocket, or says why not.
+pub(super) fn upgrade(
+    exchange: &Exchange<'_>,
+    purpose: Purpose,
+    channel: Option<Arc<str>>,
+) -> Answer {
+    match check_upgrade(exchange.request) {
+        UpgradeCheck::Accept { key } => Answer::Upgrade(Upgrade {
+            key: key.to_owned(),
+            purpose,
+            channel,
+        }),
+        UpgradeCheck::Refuse(error) => Answer::Reply(error.into()),
+        UpgradeCheck::NotAnUpgrade => Answer::Reply(
+            HttpError {
+                status: 426,
+                reason: "this is a WebSocket: send an upgrade request",
+            }
+            .into(),
+        ),
+    }
+}
+
+/// The channel named by the path's last segment.
+fn channel_of(core: &Core, exchange: &Exchange<'_>) -> Result<Arc<str>, Reply> {
+    let segment = exchange.request.path.strip_prefix(PREFIX).unwrap_or("");
+    let bad = |line: &str| Reply::text(400, line).closing();
+    let name = decode_segment(segment).ok_or_else(|| bad("channel name malformed"))?;
+    publishing::channel_name(core, &name).map_err(bad)
+}
+
+fn published(outcome: Result<Committed, Refused>) -> Reply {
+    match outcome {
+        Ok(committed) => Reply::json(200, publishing::position(&committed)),
+        Err(refused) => publishing::unavailable(Reply::text(503, publishing::explain(refused))),
+    }
+}

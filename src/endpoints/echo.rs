@@ -1,0 +1,16 @@
+//! `/echo`: a WebSocket that returns what it is sent, for conformance suites and benchmarks.
+
+use crate::shard::{Answer, Core, Exchange, Purpose, Reply};
+
+use super::{access, channels};
+
+pub(super) fn admit(core: &mut Core, exchange: &Exchange<'_>) -> Result<(), Reply> {
+    if !core.shared.config.echo {
+        return Err(Reply::text(404, "not served: set echo = true").closing());
+    }
+    access::same_origin(core, exchange.request)
+}
+
+pub(super) fn answer(_: &mut Core, exchange: &Exchange<'_>) -> Answer {
+    channels::upgrade(exchange, Purpose::Echo, None)
+}

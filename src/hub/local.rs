@@ -1,0 +1,93 @@
+//! Channels that have subscribers on this shard.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::{Batch, Key, Slab, Subscribers};
+
+/// What the channel's owner knows of this shard's subscribers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interest {
+    /// The owner was asked and has not answered: nothing is delivered yet.
+    Asked,
+    /// The owner delivers what is published; `owned` is the channel's place in its table.
+    Held {
+        /// Place in the owner's table.
+        owned: Key,
+    },
+}
+
+/// A channel as a shard with subscribers sees it.
+#[derive(Debug)]
+pub struct LocalChannel {
+    /// The channel's name.
+    pub name: Arc<str>,
+    /// The shard that sequences it.
+    pub owner: u16,
+    /// Whether the owner delivers to this shard.
+    pub interest: Interest,
+    /// Sessions that get what is published.
+    pub subscribers: Subscribers,
+    /// Sessions that become subscribers when the owner answers.
+    pub joining: Vec<Key>,
+    /// What was published and not begun to be sent.
+    pub waiting: Option<Box<Batch>>,
+    /// True while a pass runs; the next begins after it.
+    pub passing: bool,
+}
+
+/// The local channels of one shard.
+#[derive(Debug, Default)]
+pub struct LocalChannels {
+    table: Slab<LocalChannel>,
+    by_name: HashMap<Arc<str>, Key>,
+}
+
+impl LocalChannels {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// True if there are none.
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// The key of the channel called `name`.
+    pub fn find(&self, name: &str) -> Option<Key> {
+        self.by_name.get(name).copied()
+    }
+
+    /// Adds a channel whose owner has yet to be asked.
+    pub fn add(&mut self, name: &Arc<str>, owner: u16) -> Key {
+        let key = self.table.insert(LocalChannel {
+            name: Arc::clone(name),
+            owner,
+            interest: Interest::Asked,
+            subscribers: Subscribers::default(),
+            joining: Vec::new(),
+            waiting: None,
+            passing: false,
+        });
+        self.by_name.insert(Arc::clone(name), key);
+        key
+    }
+
+    /// The channel of `key`, unless it was removed.
+    pub fn get_mut(&mut self, key: Key) -> Option<&mut LocalChannel> {
+        self.table.get_mut(key)
+    }
+
+    /// The channel at a place that a subscriber remembers: it cannot have been removed meanwhile.
+    pub fn at_mut(&mut self, slot: u32) -> Option<(Key, &mut LocalChannel)> {
+        self.table.at_mut(slot)
+    }
+
+    /// Removes a channel that has no subscribers left.
+    pub fn remove(&mut self, key: Key) -> Option<LocalChannel> {
+        let channel = self.table.remove(key)?;
+        self.by_name.remove(&channel.name);
+        Some(channel)
+    }
+}

@@ -1,0 +1,139 @@
+//! Listening sockets: one per shard and address, with the options accepted sockets inherit.
+
+use std::io;
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use rustix::net::{SocketFlags, acceptfrom_with};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+
+use super::{Pollable, Stream};
+
+/// TCP settings of a listener, inherited by what it accepts, so that no accepted socket costs a
+/// system call more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcpOptions {
+    /// Connections the kernel holds ready for accept.
+    pub backlog: u32,
+    /// Unacknowledged data older than this ends the connection (TCP_USER_TIMEOUT); zero leaves it to
+    /// the kernel's retransmission limit.
+    pub user_timeout: Duration,
+    /// Silence before the first keepalive probe.
+    pub keepalive_idle: Duration,
+    /// Time between probes.
+    pub keepalive_interval: Duration,
+    /// Unanswered probes that end the connection.
+    pub keepalive_count: u32,
+    /// Unsent bytes the kernel takes per socket before a send blocks (TCP_NOTSENT_LOWAT). Without it
+    /// a reader that stops costs megabytes of kernel memory before it is noticed.
+    pub notsent_lowat_bytes: u32,
+    /// Congestion control by name; `None` keeps the system's.
+    pub congestion_control: Option<String>,
+}
+
+/// A new connection and where it comes from.
+pub struct Accepted {
+    /// The connection.
+    pub stream: Stream,
+    /// The peer's address.
+    pub peer: SocketAddr,
+}
+
+/// A listening socket of one shard.
+pub struct Listener(Pollable);
+
+impl Listener {
+    /// Binds `address` with SO_REUSEPORT, so that every shard can have a listener of its own there.
+    pub fn bind(address: SocketAddr, options: &TcpOptions) -> io::Result<Self> {
+        let socket = open(address)?;
+        socket.set_reuse_port(true)?;
+        apply(&socket, options)?;
+        socket.bind(&address.into())?;
+        socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
+        Ok(Self(Pollable::from_fd(socket.into())?))
+    }
+
+    /// The address bound, with the port the kernel chose if 0 was asked for.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        local_addr(&SockRef::from(&self.0))
+    }
+
+    /// Waits until a connection is ready, or the listener was stopped.
+    pub async fn readable(&self) -> io::Result<()> {
+        self.0.readable().await
+    }
+
+    /// Takes one connection that is ready; `WouldBlock` if there is none.
+    pub fn try_accept(&self) -> io::Result<Accepted> {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let (fd, peer) = acceptfrom_with(&self.0, flags)?;
+        let peer = peer
+            .and_then(|address| SocketAddr::try_from(address).ok())
+            .ok_or_else(|| io::Error::other("a peer without an internet address"))?;
+        Ok(Accepted {
+            stream: Stream::from_fd(fd)?,
+            peer,
+        })
+    }
+
+    /// Stops listening at once: connections in the backlog are refused, waits return. Closing alone
+    /// is not enough while another file table may still hold the socket.
+    pub fn stop(&self) {
+        // ENOTCONN says that it was stopped before.
+        let _ = SockRef::from(&self.0).shutdown(Shutdown::Both);
+    }
+}
+
+/// Fails with `AddrInUse` if another socket listens on `address`; returns the address with its port
+/// filled in.
+///
+/// SO_REUSEPORT would let a second server share the port silently, so this binds once without it
+/// (SO_REUSEADDR only, so that connections in TIME_WAIT do not count) and lets go.
+pub fn ensure_port_free(address: SocketAddr) -> io::Result<SocketAddr> {
+    let socket = open(address)?;
+    socket.bind(&address.into())?;
+    socket.listen(1)?;
+    local_addr(&SockRef::from(&socket))
+}
+
+fn open(address: SocketAddr) -> io::Result<Socket> {
+    let kind = Type::STREAM.nonblocking().cloexec();
+    let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    Ok(socket)
+}
+
+fn apply(socket: &Socket, options: &TcpOptions) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new()
+            .with_time(options.keepalive_idle)
+            .with_interval(options.keepalive_interval)
+            .with_retries(options.keepalive_count),
+    )?;
+    if !options.user_timeout.is_zero() {
+        socket.set_tcp_user_timeout(Some(options.user_timeout))?;
+    }
+    socket.set_tcp_notsent_lowat(options.notsent_lowat_bytes)?;
+    if let Some(name) = &options.congestion_control {
+        socket.set_tcp_congestion(name.as_bytes())?;
+    }
+    Ok(())
+}
+
+fn local_addr(socket: &SockRef<'_>) -> io::Result<SocketAddr> {
+    socket
+        .local_addr()?
+        .as_socket()
+        .ok_or_else(|| io::Error::other("not an internet socket"))
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}

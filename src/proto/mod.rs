@@ -1,0 +1,26 @@
+//! Bytes to values and back: WebSocket frames and messages, HTTP/1.1 heads and bodies, the upgrade
+//! between them.
+//!
+//! Nothing here does I/O, reads a clock or waits. Every reader is fed bytes in pieces of any size
+//! and gives the same values, or the same error, however they were cut; every writer appends to a
+//! buffer of the caller's. What a peer sends can be refused (a [`message::Violation`] on a
+//! WebSocket, an [`http::HttpError`] before it), never cause a panic, and never reserve more memory
+//! than it has sent bytes for.
+//!
+//! | module | RFC | from → to |
+//! |---|---|---|
+//! | [`http`] | 9112 | bytes → request, chunked body; response → bytes |
+//! | [`handshake`] | 6455 §4 | request → 101 or refusal; and the client's side of it |
+//! | [`frame`] | 6455 §5.2 | one frame's header, both ways |
+//! | [`mask`] | 6455 §5.3 | a client's payload, in place |
+//! | [`utf8`] | 3629 | text, as it comes in |
+//! | [`close`] | 6455 §7.4 | close codes and the payload of a Close frame |
+//! | [`message`] | 6455 §5.4 | bytes → whole messages and control frames |
+
+pub mod close;
+pub mod frame;
+pub mod handshake;
+pub mod http;
+pub mod mask;
+pub mod message;
+pub mod utf8;

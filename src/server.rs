@@ -1,0 +1,311 @@
+//! From configuration to serving, and back to nothing: boot order, signals, drain.
+//!
+//! The order of the boot is what makes file tables of their own safe (see [`crate::net::own_file_table`]):
+//! helper threads start first; every shard thread then builds its ring, and the doorbells are open;
+//! only when all have theirs do the threads part, and only after that are listeners opened.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use tracing::{error, info, warn};
+
+use crate::config::Config;
+use crate::limits::Plan;
+use crate::metrics::ShardMetrics;
+use crate::net::{build_runtime, ensure_port_free, own_file_table, pin_to_core};
+use crate::shard::{Doorbell, Link, Message, Ports, ShardEvent, Shared, connect};
+use crate::{endpoints, log, shard};
+
+/// io_uring is not to be had (sysexits.h: EX_CONFIG).
+const EXIT_NO_RING: u8 = 78;
+/// Ended by a second signal (128 + SIGINT).
+const EXIT_INTERRUPTED: i32 = 130;
+/// How long past its window and the close timeout a drain may take before it is cut short.
+const DRAIN_GRACE: Duration = Duration::from_secs(5);
+/// Bytes of publications in one inbox, over all senders.
+const INBOX_BYTES: usize = 64 * 1024 * 1024;
+
+/// What the main thread waits for.
+enum Event {
+    /// A shard's thread has its ring.
+    Built,
+    /// A shard's thread could not have one.
+    Refused(String),
+    /// A shard says something.
+    Shard(ShardEvent),
+    /// SIGTERM or SIGINT came.
+    Signal,
+}
+
+/// Serves until a signal comes and everything is closed.
+pub fn run(config: &Config, plan: &Plan, ready_fd: Option<RawFd>) -> ExitCode {
+    match serve(config, plan, ready_fd) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { text, code }) => {
+            // The log may be written late or, when it overflows, not at all; this must be seen.
+            eprintln!("longwire: {text}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+struct Failure {
+    text: String,
+    code: u8,
+}
+
+impl Failure {
+    fn new(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            code: 1,
+        }
+    }
+}
+
+fn serve(config: &Config, plan: &Plan, ready_fd: Option<RawFd>) -> Result<(), Failure> {
+    let addresses = claim_ports(&config.listen)?;
+    let (events, inbox) = unbounded();
+    watch_signals(events.clone()).map_err(|error| Failure::new(error.to_string()))?;
+    let shared = Arc::new(share(config, plan));
+    let mut links = start_shards(&shared, &addresses, &events, &inbox)?;
+    await_serving(&shared, &inbox)?;
+    announce(&addresses, plan, ready_fd);
+    await_signal(&inbox)?;
+    drain(&shared, &mut links, &inbox)
+}
+
+fn share(config: &Config, plan: &Plan) -> Shared {
+    Shared {
+        config: config.clone(),
+        connections_per_shard: plan.connections_per_shard,
+        metrics: (0..plan.shards)
+            .map(|_| Arc::new(ShardMetrics::default()))
+            .collect(),
+        channel_hash: std::hash::RandomState::new(),
+        is_ready: AtomicBool::new(false),
+        handler: endpoints::HANDLER,
+        log_lines_dropped: log::dropped_lines,
+    }
+}
+
+/// Finds out whether the ports are free, and which ones port 0 stands for.
+fn claim_ports(listen: &[SocketAddr]) -> Result<Vec<SocketAddr>, Failure> {
+    let claim = |address: &SocketAddr| {
+        ensure_port_free(*address).map_err(|error| {
+            let cure = match error.kind() {
+                io::ErrorKind::AddrInUse => {
+                    ": another process listens there; stop it or choose another port with --listen"
+                }
+                io::ErrorKind::PermissionDenied => {
+                    ": ports below 1024 need the capability CAP_NET_BIND_SERVICE"
+                }
+                io::ErrorKind::AddrNotAvailable => ": this machine has no such address",
+                _ => "",
+            };
+            Failure::new(format!("cannot listen on {address}: {error}{cure}"))
+        })
+    };
+    listen.iter().map(claim).collect()
+}
+
+/// Starts the thread that waits for signals.
+fn watch_signals(events: Sender<Event>) -> io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            for (count, _) in signals.forever().enumerate() {
+                if count > 0 {
+                    std::process::exit(EXIT_INTERRUPTED);
+                }
+                // The main thread is there as long as the process is.
+                let _ = events.send(Event::Signal);
+            }
+        })?;
+    Ok(())
+}
+
+/// Starts the shards' threads and lets them go on when all have their rings. Returns the main
+/// thread's links to them.
+fn start_shards(
+    shared: &Arc<Shared>,
+    addresses: &[SocketAddr],
+    events: &Sender<Event>,
+    inbox: &Receiver<Event>,
+) -> Result<Vec<Link>, Failure> {
+    let shards = shared.metrics.len();
+    let doorbells: io::Result<Vec<Arc<Doorbell>>> = (0..shards)
+        .map(|_| Doorbell::open().map(Arc::new))
+        .collect();
+    let doorbells = doorbells.map_err(|error| Failure::new(format!("no doorbell: {error}")))?;
+    let (ports, links) = connect(&doorbells, shared.config.inbox.messages, INBOX_BYTES);
+    let barrier = Arc::new(Barrier::new(shards + 1));
+    for (id, ports) in ports.into_iter().enumerate() {
+        let start = ShardStart {
+            id: id as u16,
+            shared: Arc::clone(shared),
+            ports,
+            addresses: addresses.to_vec(),
+            events: events.clone(),
+            barrier: Arc::clone(&barrier),
+        };
+        thread::Builder::new()
+            .name(format!("shard-{id}"))
+            .spawn(move || start.run())
+            .map_err(|error| Failure::new(format!("cannot start a thread: {error}")))?;
+    }
+    for _ in 0..shards {
+        match inbox.recv() {
+            Ok(Event::Refused(text)) => {
+                return Err(Failure {
+                    text,
+                    code: EXIT_NO_RING,
+                });
+            }
+            Ok(Event::Signal) => return Err(Failure::new("interrupted while starting")),
+            _ => {}
+        }
+    }
+    barrier.wait();
+    Ok(links)
+}
+
+/// What a shard's thread begins with.
+struct ShardStart {
+    id: u16,
+    shared: Arc<Shared>,
+    ports: Ports,
+    addresses: Vec<SocketAddr>,
+    events: Sender<Event>,
+    barrier: Arc<Barrier>,
+}
+
+impl ShardStart {
+    fn run(self) {
+        if !pin_to_core(usize::from(self.id)) {
+            warn!(shard = self.id, "the thread could not be pinned to a core");
+        }
+        let mut runtime = match build_runtime() {
+            Ok(runtime) => runtime,
+            Err(refused) => return self.report(Event::Refused(refused.to_string())),
+        };
+        self.report(Event::Built);
+        self.barrier.wait();
+        if let Err(error) = own_file_table() {
+            let text = format!("no file table of its own for a shard: {error}");
+            return self.report(Event::Shard(ShardEvent::Failed(text)));
+        }
+        let events = self.events;
+        let report = std::rc::Rc::new(move |event| {
+            // The main thread may be gone when the process ends.
+            let _ = events.send(Event::Shard(event));
+        });
+        runtime.block_on(shard::run(
+            self.id,
+            self.shared,
+            self.ports,
+            self.addresses,
+            report,
+        ));
+    }
+
+    fn report(&self, event: Event) {
+        let _ = self.events.send(event);
+    }
+}
+
+fn await_serving(shared: &Shared, inbox: &Receiver<Event>) -> Result<(), Failure> {
+    let mut serving = 0;
+    while serving < shared.metrics.len() {
+        match inbox.recv() {
+            Ok(Event::Shard(ShardEvent::Serving)) => serving += 1,
+            Ok(Event::Shard(ShardEvent::Failed(text))) => return Err(Failure::new(text)),
+            Ok(Event::Signal) => return Err(Failure::new("interrupted while starting")),
+            Ok(_) => {}
+            Err(_) => return Err(Failure::new("every shard ended")),
+        }
+    }
+    shared.is_ready.store(true, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Says where the server is: for people, and for scripts that wait for it.
+fn announce(addresses: &[SocketAddr], plan: &Plan, ready_fd: Option<RawFd>) {
+    let mut text = format!(
+        "longwire {}: {}, up to {} connections\n",
+        env!("CARGO_PKG_VERSION"),
+        match plan.shards {
+            1 => "1 shard".to_owned(),
+            shards => format!("{shards} shards"),
+        },
+        plan.max_connections,
+    );
+    for address in addresses {
+        text += &format!("listening on {address}\n");
+    }
+    if let Some(address) = addresses.first() {
+        text += &format!("open     http://{address}/\n");
+        text +=
+            &format!("publish  curl -d '{{\"hello\":\"world\"}}' http://{address}/channels/demo\n");
+    }
+    // Nobody has to listen to it.
+    let _ = io::stdout().write_all(text.as_bytes());
+    let _ = io::stdout().flush();
+    if let Some(fd) = ready_fd
+        && let Err(error) = std::fs::write(format!("/dev/fd/{fd}"), "ready\n")
+    {
+        warn!(fd, %error, "could not report readiness on the descriptor of --ready-fd");
+    }
+    info!(?addresses, shards = plan.shards, "serving");
+}
+
+fn await_signal(inbox: &Receiver<Event>) -> Result<(), Failure> {
+    loop {
+        match inbox.recv() {
+            Ok(Event::Signal) => return Ok(()),
+            Ok(Event::Shard(ShardEvent::Failed(text))) => return Err(Failure::new(text)),
+            Ok(_) => {}
+            Err(_) => return Err(Failure::new("every shard ended")),
+        }
+    }
+}
+
+/// Unready, no new connections, every session closed, and only when all shards are done the end: a
+/// shard without sessions still answers the publishers of others.
+fn drain(shared: &Shared, links: &mut [Link], inbox: &Receiver<Event>) -> Result<(), Failure> {
+    let millis = |ms: u32| Duration::from_millis(u64::from(ms));
+    let window = millis(shared.config.drain.window_ms);
+    let deadline =
+        Instant::now() + window + millis(shared.config.websocket.close_timeout_ms) + DRAIN_GRACE;
+    shared.is_ready.store(false, Ordering::Relaxed);
+    info!(?window, "stopping; a second signal stops at once");
+    for link in links.iter_mut() {
+        link.send_control(Message::Drain(window));
+    }
+    let mut drained = 0;
+    while drained < links.len() {
+        match inbox.recv_deadline(deadline) {
+            Ok(Event::Shard(ShardEvent::Drained)) => drained += 1,
+            Ok(_) => {}
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                error!("not all connections closed in time");
+                return Err(Failure::new("not all connections closed in time"));
+            }
+        }
+    }
+    for link in links.iter_mut() {
+        link.send_control(Message::Stop);
+    }
+    info!("stopped");
+    Ok(())
+}

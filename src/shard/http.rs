@@ -1,0 +1,246 @@
+//! A session's HTTP stage: from bytes to whole requests.
+
+use std::net::SocketAddr;
+use std::task::Waker;
+
+use crate::hub::{Committed, Refused};
+use crate::proto::http::{
+    BodyLength, ChunkedReader, HeadLimits, HeadScanner, HttpError, Request, parse_request,
+};
+
+use super::Reply;
+use super::session::Purpose;
+
+/// Bytes of heads and bodies of a connection that may wait beyond the request being received.
+const PIPELINED_BYTES_MAX: usize = 256 * 1024;
+
+/// Forms the answer to a publication.
+pub type PublishReply = fn(Result<Committed, Refused>) -> Reply;
+
+/// Everything a connection needs until it is a WebSocket, in one box that is dropped then.
+pub(super) struct HttpStage {
+    /// Received, not consumed.
+    pub input: Vec<u8>,
+    scanner: HeadScanner,
+    pub phase: Phase,
+    /// Requests answered.
+    pub served: u32,
+    pub peer: SocketAddr,
+    /// When the present phase must be over.
+    pub deadline_s: u32,
+    /// No request may follow the present one.
+    pub is_last: bool,
+    /// The session's task, while it waits for an answer.
+    pub waker: Option<Waker>,
+}
+
+/// Where in an exchange the connection is.
+pub(super) enum Phase {
+    /// A head is being received, or none has begun.
+    Head,
+    /// A head is complete and its body is being received.
+    Body(Body),
+    /// The owner of a channel has yet to say what became of a publication.
+    AwaitPublished {
+        reply: PublishReply,
+        connection: ConnectionPlan,
+    },
+    /// The owner of a channel has yet to say that it delivers here.
+    AwaitJoined { accept: Accept },
+}
+
+/// A WebSocket that is about to open.
+pub(super) struct Accept {
+    /// The client's `Sec-WebSocket-Key`.
+    pub key: String,
+    pub purpose: Purpose,
+}
+
+/// What follows the answer on this connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ConnectionPlan {
+    /// Another request may follow.
+    pub keep_alive: bool,
+    /// HTTP/1.0 clients must be told so.
+    pub is_http10: bool,
+    /// The answer to HEAD has no body.
+    pub head_only: bool,
+}
+
+impl ConnectionPlan {
+    /// What `request` asks for.
+    pub fn of(request: &Request<'_>) -> Self {
+        use crate::proto::http::{Method, Version};
+        Self {
+            keep_alive: request.keep_alive,
+            is_http10: request.version == Version::Http10,
+            head_only: request.method == Method::Head,
+        }
+    }
+}
+
+/// A body being received.
+pub(super) struct Body {
+    /// The request's head.
+    pub head: Box<[u8]>,
+    framing: Framing,
+    /// The body so far.
+    pub bytes: Vec<u8>,
+}
+
+enum Framing {
+    Length(usize),
+    Chunked(ChunkedReader),
+}
+
+/// What [`HttpStage::advance`] came to.
+pub(super) enum Progress {
+    /// More bytes are needed.
+    More,
+    /// A head is complete, its bytes are these; the body is not begun.
+    Head(Box<[u8]>),
+    /// The body is complete too.
+    Request(Body),
+}
+
+impl HttpStage {
+    /// A connection from `peer` whose first request must be there by `deadline_s`.
+    pub fn new(peer: SocketAddr, deadline_s: u32) -> Self {
+        Self {
+            input: Vec::new(),
+            scanner: HeadScanner::new(),
+            phase: Phase::Head,
+            served: 0,
+            peer,
+            deadline_s,
+            is_last: false,
+            waker: None,
+        }
+    }
+
+    /// True while an answer is outstanding.
+    pub fn is_paused(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::AwaitPublished { .. } | Phase::AwaitJoined { .. }
+        )
+    }
+
+    /// True if no request has begun.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.phase, Phase::Head) && self.input.is_empty()
+    }
+
+    /// Bytes held for this connection.
+    pub fn held_bytes(&self) -> usize {
+        let body = match &self.phase {
+            Phase::Body(body) => body.bytes.len(),
+            _ => 0,
+        };
+        self.input.len() + body
+    }
+
+    /// Takes what came. It is refused when more is sent ahead than a client has reason to.
+    pub fn receive(&mut self, bytes: &[u8]) -> Result<(), HttpError> {
+        if self.input.len() + bytes.len() > PIPELINED_BYTES_MAX {
+            return Err(HttpError {
+                status: 429,
+                reason: "too much sent ahead of the answers",
+            });
+        }
+        self.input.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Looks how far the request has come.
+    pub fn advance(
+        &mut self,
+        limits: &HeadLimits,
+        body_bytes: usize,
+    ) -> Result<Progress, HttpError> {
+        match &mut self.phase {
+            Phase::Head => {
+                let Some(length) = self.scanner.scan(&self.input, limits)? else {
+                    return Ok(Progress::More);
+                };
+                self.scanner = HeadScanner::new();
+                Ok(Progress::Head(self.input.drain(..length).collect()))
+            }
+            Phase::Body(body) => {
+                if !body.receive(&mut self.input, body_bytes)? {
+                    return Ok(Progress::More);
+                }
+                match std::mem::replace(&mut self.phase, Phase::Head) {
+                    Phase::Body(body) => Ok(Progress::Request(body)),
+                    _ => Ok(Progress::More),
+                }
+            }
+            Phase::AwaitPublished { .. } | Phase::AwaitJoined { .. } => Ok(Progress::More),
+        }
+    }
+
+    /// Begins the body of the request in `head`; refuses a declared length over the limit before any
+    /// of it is read.
+    pub fn begin_body(
+        &mut self,
+        head: Box<[u8]>,
+        length: BodyLength,
+        body_bytes: usize,
+    ) -> Result<(), HttpError> {
+        let framing = match length {
+            BodyLength::None => Framing::Length(0),
+            BodyLength::Chunked => Framing::Chunked(ChunkedReader::new()),
+            BodyLength::Length(length) => match usize::try_from(length) {
+                Ok(length) if length <= body_bytes => Framing::Length(length),
+                _ => return Err(too_large()),
+            },
+        };
+        self.phase = Phase::Body(Body {
+            head,
+            framing,
+            bytes: Vec::new(),
+        });
+        Ok(())
+    }
+}
+
+impl Body {
+    /// The request; its head was parsed before.
+    pub fn request(&self) -> Result<Request<'_>, HttpError> {
+        parse_request(&self.head)
+    }
+
+    /// Moves what belongs to the body out of `input`; true when it is complete.
+    fn receive(&mut self, input: &mut Vec<u8>, body_bytes: usize) -> Result<bool, HttpError> {
+        match &mut self.framing {
+            Framing::Length(length) => {
+                let take = (*length - self.bytes.len()).min(input.len());
+                self.bytes.extend(input.drain(..take));
+                Ok(self.bytes.len() == *length)
+            }
+            Framing::Chunked(reader) => {
+                let mut consumed = 0;
+                let mut done = false;
+                while !done && consumed < input.len() {
+                    let rest = &input[consumed..];
+                    let step = reader.next(rest)?;
+                    if self.bytes.len() + step.data.len() > body_bytes {
+                        return Err(too_large());
+                    }
+                    self.bytes.extend_from_slice(&rest[step.data]);
+                    consumed += step.consumed;
+                    done = step.done;
+                }
+                input.drain(..consumed);
+                Ok(done)
+            }
+        }
+    }
+}
+
+fn too_large() -> HttpError {
+    HttpError {
+        status: 413,
+        reason: "body over the limit",
+    }
+}

@@ -1,0 +1,674 @@
+//! Bytes in: requests, frames, and what they lead to.
+
+use std::io::ErrorKind;
+
+use crate::hub::{Committed, Key, Kind, Refused, Vitals};
+use crate::metrics::CloseReason;
+use crate::proto::close::CloseCode;
+use crate::proto::frame::{Opcode, encode_frame};
+use crate::proto::handshake::write_switching_protocols;
+use crate::proto::http::{
+    CONTINUE, ConnectionHeader, HttpError, Response, parse_request, write_response,
+};
+use crate::proto::message::{Event, MessageReader, Role, Step, Violation};
+
+use super::channels::{Subscribed, Upgrade};
+use super::http::{Accept, Body, ConnectionPlan, HttpStage, Phase, Progress};
+use super::session::{Awaits, Purpose, Stage, WebSocketStage};
+use super::{Answer, Core, Exchange, Reply};
+
+/// Reads of one session in a row before others get their turn.
+const READS_PER_TURN: usize = 4;
+/// Bytes of requests being received that one shard holds, over all its connections.
+const REQUEST_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// What a session's task does next.
+pub(super) enum Next {
+    /// Wait for bytes.
+    Read,
+    /// Wait until the session may be read again.
+    Pause,
+    /// The session is over.
+    End,
+}
+
+impl Core {
+    /// Reads what a session's socket has and acts on it.
+    pub(super) fn receive(&mut self, key: Key, scratch: &mut [u8]) -> Next {
+        for _ in 0..READS_PER_TURN {
+            let Some(session) = self.sessions.get_mut(key) else {
+                return Next::End;
+            };
+            if session.is_paused() {
+                return Next::Pause;
+            }
+            match session.stream.try_recv(scratch) {
+                Ok(0) => {
+                    let reason = self.end_reason(key, CloseReason::EndOfFile);
+                    self.end(key, reason, false);
+                    return Next::End;
+                }
+                Ok(read) => {
+                    self.received(key, &mut scratch[..read]);
+                    if read < scratch.len() {
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => {
+                    let reason = self.end_reason(key, CloseReason::PeerReset);
+                    self.end(key, reason, false);
+                    return Next::End;
+                }
+            }
+        }
+        match self.sessions.get_mut(key) {
+            None => Next::End,
+            Some(session) if session.is_paused() => Next::Pause,
+            Some(_) => Next::Read,
+        }
+    }
+
+    /// Whether a paused session may be read again; otherwise `waker` is woken when it may.
+    pub(super) fn is_resumed(&mut self, key: Key, waker: &std::task::Waker) -> bool {
+        match self.sessions.get_mut(key) {
+            Some(session) if session.is_paused() => {
+                session.set_waker(waker.clone());
+                false
+            }
+            _ => true,
+        }
+    }
+
+    fn received(&mut self, key: Key, bytes: &mut [u8]) {
+        self.metrics.received_bytes.add(bytes.len() as u64);
+        let now_s = self.now_s();
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        session.vitals.received(now_s);
+        match &mut session.stage {
+            Stage::Http(_) => self.receive_http(key, bytes),
+            Stage::WebSocket(_) => self.receive_frames(key, bytes),
+            Stage::Closing(closing) if closing.awaits == Awaits::CloseFrame => {
+                self.await_close(key, bytes);
+            }
+            // This side has said everything; what still comes is thrown away.
+            Stage::Closing(_) | Stage::Busy => {}
+        }
+    }
+
+    // ---- WebSocket ----
+
+    fn receive_frames(&mut self, key: Key, mut input: &mut [u8]) {
+        let Some(mut reader) = self.take_reader(key) else {
+            return;
+        };
+        loop {
+            let (consumed, closed) = match reader.next(Role::Server, &self.limits.message, input) {
+                // Also frees what the last message was gathered in.
+                Ok(Step { consumed: 0, .. }) => break,
+                Ok(Step { consumed, event }) => (
+                    consumed,
+                    event.is_some_and(|event| self.act_on_event(key, event)),
+                ),
+                Err(violation) => return self.fail(key, violation),
+            };
+            if closed {
+                return;
+            }
+            input = &mut input[consumed..];
+            if self.put_aside(key, input) {
+                break;
+            }
+        }
+        self.put_reader(key, reader);
+    }
+
+    /// Acts on what a client sent. True if the session's WebSocket is no longer open.
+    fn act_on_event(&mut self, key: Key, event: Event<'_>) -> bool {
+        match event {
+            Event::Text(text) => self.act_on_message(key, Opcode::Text, text),
+            Event::Binary(bytes) => self.act_on_message(key, Opcode::Binary, bytes),
+            Event::Ping(payload) => {
+                if self.allows_control(key) {
+                    self.pong(key, payload);
+                }
+            }
+            Event::Pong(_) => {
+                self.allows_control(key);
+            }
+            Event::Close(close) => self.answer_close(key, close.map(|(code, _)| code)),
+        }
+        !matches!(self.stage(key), Some(Stage::WebSocket(_)))
+    }
+
+    fn act_on_message(&mut self, key: Key, opcode: Opcode, payload: &[u8]) {
+        let Some(Stage::WebSocket(websocket)) = self.stage(key) else {
+            return;
+        };
+        match websocket.purpose {
+            Purpose::Echo => {
+                let mut frame = Vec::new();
+                encode_frame(&mut frame, opcode, payload);
+                self.send(key, frame);
+            }
+            Purpose::Publish => {
+                let kind = match opcode {
+                    Opcode::Text => kind_of_text(payload),
+                    _ => Kind::Binary,
+                };
+                self.publish_from_client(key, kind, payload);
+            }
+            Purpose::Listen => {
+                let text = "clients may not publish in this channel";
+                self.close(key, CloseCode::PolicyViolation, text, CloseReason::Policy);
+            }
+        }
+    }
+
+    /// Counts a control frame; a client that sends too many is failed.
+    fn allows_control(&mut self, key: Key) -> bool {
+        let limit = self.limits.control_frames_per_s;
+        let Some(session) = self.sessions.get_mut(key) else {
+            return false;
+        };
+        if session.vitals.allows_control(limit) {
+            return true;
+        }
+        let violation = Violation {
+            code: CloseCode::PolicyViolation,
+            reason: "too many control frames",
+        };
+        self.fail(key, violation);
+        false
+    }
+
+    /// Answers a ping, unless the client is not reading: only the latest ping needs an answer (RFC 6455
+    /// section 5.5.3), and its next one gets it.
+    fn pong(&mut self, key: Key, payload: &[u8]) {
+        if self
+            .sessions
+            .get(key)
+            .is_some_and(|session| session.outbox.is_some())
+        {
+            return;
+        }
+        let mut frame = Vec::new();
+        encode_frame(&mut frame, Opcode::Pong, payload);
+        self.send(key, frame);
+    }
+
+    /// Waits for the client's Close after ours; other frames are dropped unread.
+    fn await_close(&mut self, key: Key, mut input: &mut [u8]) {
+        let Some(Stage::Closing(closing)) = self.sessions.get_mut(key).map(|s| &mut s.stage) else {
+            return;
+        };
+        let mut reader = std::mem::take(&mut closing.reader);
+        let reason = closing.reason;
+        while !input.is_empty() {
+            match reader.next(Role::Server, &self.limits.message, input) {
+                Ok(Step {
+                    event: Some(Event::Close(_)),
+                    ..
+                })
+                | Err(_) => {
+                    return self.finish(key, reason);
+                }
+                Ok(Step { consumed, .. }) => input = &mut input[consumed..],
+            }
+        }
+        if let Some(Stage::Closing(closing)) = self.sessions.get_mut(key).map(|s| &mut s.stage) {
+            closing.reader = reader;
+        }
+    }
+
+    fn take_reader(&mut self, key: Key) -> Option<MessageReader> {
+        match self.sessions.get_mut(key).map(|session| &mut session.stage) {
+            Some(Stage::WebSocket(websocket)) => Some(std::mem::take(&mut websocket.reader)),
+            _ => None,
+        }
+    }
+
+    fn put_reader(&mut self, key: Key, reader: MessageReader) {
+        let deadline_s = self.now_s() + self.limits.message_timeout_s;
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        let Stage::WebSocket(websocket) = &mut session.stage else {
+            return;
+        };
+        let was_partial = websocket.message_deadline_s != 0;
+        let is_partial = reader.is_partial();
+        websocket.reader = reader;
+        if !is_partial {
+            websocket.message_deadline_s = 0;
+        } else if !was_partial {
+            websocket.message_deadline_s = deadline_s;
+            self.reschedule(key);
+        }
+    }
+
+    /// Keeps `rest` for later if the session is paused now; true if it is.
+    fn put_aside(&mut self, key: Key, rest: &[u8]) -> bool {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return false;
+        };
+        let has_outbox = session.outbox.is_some();
+        let Stage::WebSocket(websocket) = &mut session.stage else {
+            return false;
+        };
+        if websocket.purpose == Purpose::Echo && has_outbox {
+            websocket.upstream.get_or_insert_default();
+        }
+        if !websocket.is_paused(has_outbox) {
+            return false;
+        }
+        if !rest.is_empty()
+            && let Some(upstream) = &mut websocket.upstream
+        {
+            upstream.unread.extend_from_slice(rest);
+        }
+        true
+    }
+
+    /// Goes on with a WebSocket that may have been paused: first what was put aside, then its socket.
+    pub(super) fn resume(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        if session.is_paused() {
+            return;
+        }
+        let Stage::WebSocket(websocket) = &mut session.stage else {
+            return;
+        };
+        let Some(upstream) = &mut websocket.upstream else {
+            return;
+        };
+        let mut unread = std::mem::take(&mut upstream.unread);
+        if !unread.is_empty() {
+            self.receive_frames(key, &mut unread);
+        }
+        self.wake_if_resumed(key);
+    }
+
+    fn wake_if_resumed(&mut self, key: Key) {
+        if let Some(session) = self.sessions.get_mut(key)
+            && !session.is_paused()
+        {
+            session.wake();
+        }
+    }
+
+    // ---- HTTP ----
+
+    fn receive_http(&mut self, key: Key, bytes: &[u8]) {
+        let Some(mut http) = self.take_http(key) else {
+            return;
+        };
+        let before = http.held_bytes();
+        let begins = http.is_idle() && http.served > 0;
+        let received = http.receive(bytes);
+        self.count_request_bytes(before, http.held_bytes());
+        if begins {
+            // The next request of a kept connection has as long as the first.
+            http.deadline_s = self.now_s() + self.limits.ready_timeout_s;
+        }
+        match received {
+            Ok(()) if self.request_bytes > REQUEST_BYTES_MAX => {
+                let error = HttpError {
+                    status: 503,
+                    reason: "too many requests are being received",
+                };
+                self.refuse_request(key, http, error);
+            }
+            Ok(()) => self.run_http(key, http),
+            Err(error) => self.refuse_request(key, http, error),
+        }
+    }
+
+    /// Goes on with a connection's requests as far as its bytes and its answers allow.
+    fn run_http(&mut self, key: Key, mut http: Box<HttpStage>) {
+        loop {
+            let before = http.held_bytes();
+            let progress = http.advance(&self.limits.head, self.shared.config.http.body_bytes);
+            self.count_request_bytes(before, http.held_bytes());
+            let step = match progress {
+                Ok(Progress::More) => return self.put_http(key, http),
+                Ok(Progress::Head(head)) => self.admit_request(key, &mut http, head),
+                Ok(Progress::Request(body)) => match self.answer_request(key, &mut http, &body) {
+                    Ok(after) if after.is_over() => {
+                        return self.after_answer(key, http, after);
+                    }
+                    Ok(_) => Ok(()),
+                    Err(error) => Err(Refusal::Error(error)),
+                },
+                Err(error) => Err(Refusal::Error(error)),
+            };
+            match step {
+                Ok(()) => {}
+                Err(Refusal::Error(error)) => return self.refuse_request(key, http, error),
+                Err(Refusal::Reply(reply)) => {
+                    self.put_http(key, http);
+                    return self.reply_and_finish(key, &reply, CloseReason::HttpDone);
+                }
+            }
+        }
+    }
+
+    /// A head is complete: may the request go on to its body?
+    fn admit_request(
+        &mut self,
+        key: Key,
+        http: &mut HttpStage,
+        head: Box<[u8]>,
+    ) -> Result<(), Refusal> {
+        let request = parse_request(&head)?;
+        let exchange = Exchange {
+            request: &request,
+            body: &[],
+            peer: http.peer,
+            session: key,
+        };
+        (self.shared.handler.admit)(self, &exchange).map_err(Refusal::Reply)?;
+        let (length, expects) = (request.body, request.expect_continue);
+        http.begin_body(head, length, self.shared.config.http.body_bytes)?;
+        http.deadline_s = self.now_s() + self.limits.body_timeout_s;
+        if expects && http.input.is_empty() {
+            self.send(key, CONTINUE);
+        }
+        Ok(())
+    }
+
+    fn answer_request(
+        &mut self,
+        key: Key,
+        http: &mut HttpStage,
+        body: &Body,
+    ) -> Result<After, HttpError> {
+        let request = body.request()?;
+        let exchange = Exchange {
+            request: &request,
+            body: &body.bytes,
+            peer: http.peer,
+            session: key,
+        };
+        let mut connection = ConnectionPlan::of(&request);
+        connection.keep_alive &= self.may_keep_alive(http);
+        match (self.shared.handler.answer)(self, &exchange) {
+            Answer::Reply(reply) => Ok(self.reply(key, http, &reply, connection)),
+            Answer::AwaitPublished(reply) => {
+                http.phase = Phase::AwaitPublished { reply, connection };
+                Ok(After::Wait)
+            }
+            Answer::Upgrade(upgrade) => Ok(self.upgrade(key, http, upgrade, connection)),
+        }
+    }
+
+    fn may_keep_alive(&self, http: &HttpStage) -> bool {
+        let served = http.served + 1;
+        !self.is_draining && !http.is_last && served < self.shared.config.http.keepalive_requests
+    }
+
+    /// Sends an answer. The connection then waits for its next request, or ends.
+    fn reply(
+        &mut self,
+        key: Key,
+        http: &mut HttpStage,
+        reply: &Reply,
+        connection: ConnectionPlan,
+    ) -> After {
+        let keep_alive = connection.keep_alive && !reply.close;
+        self.write_reply(key, reply, keep_alive, connection);
+        http.served += 1;
+        http.phase = Phase::Head;
+        let timeout_s = self.limits.keepalive_timeout_s;
+        http.deadline_s = self.now_s() + timeout_s;
+        if keep_alive {
+            After::Next
+        } else {
+            After::Finish
+        }
+    }
+
+    fn write_reply(
+        &mut self,
+        key: Key,
+        reply: &Reply,
+        keep_alive: bool,
+        connection: ConnectionPlan,
+    ) {
+        let header = match (keep_alive, connection.is_http10) {
+            (false, _) => ConnectionHeader::Close,
+            (true, true) => ConnectionHeader::KeepAlive,
+            (true, false) => ConnectionHeader::Omit,
+        };
+        let headers: Vec<(&str, &str)> = reply
+            .headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        let response = Response {
+            status: reply.status,
+            content_type: reply.content_type,
+            headers: &headers,
+            body: &reply.body,
+        };
+        let mut out = Vec::with_capacity(256 + reply.body.len());
+        write_response(&mut out, &response, header, connection.head_only);
+        self.send(key, out);
+    }
+
+    /// Answers, then ends the connection.
+    pub(super) fn reply_and_finish(&mut self, key: Key, reply: &Reply, reason: CloseReason) {
+        let last = ConnectionPlan {
+            keep_alive: false,
+            is_http10: false,
+            head_only: false,
+        };
+        self.write_reply(key, reply, false, last);
+        self.finish(key, reason);
+    }
+
+    /// A request that cannot be read any further.
+    fn refuse_request(&mut self, key: Key, http: Box<HttpStage>, error: HttpError) {
+        self.put_http(key, http);
+        let reply = Reply::from(error);
+        self.reply_and_finish(key, &reply, CloseReason::HttpError);
+    }
+
+    fn after_answer(&mut self, key: Key, http: Box<HttpStage>, after: After) {
+        match after {
+            After::Next | After::Wait => self.put_http(key, http),
+            After::Finish => {
+                self.put_http(key, http);
+                self.finish(key, CloseReason::HttpDone);
+            }
+            After::Open(accept) => self.open(key, *http, accept),
+        }
+    }
+
+    /// The owner said what became of the publication a request waits for.
+    pub(super) fn answer_published(&mut self, key: Key, outcome: Result<Committed, Refused>) {
+        let Some(mut http) = self.take_http(key) else {
+            return;
+        };
+        let Phase::AwaitPublished { reply, connection } = http.phase else {
+            return self.put_http(key, http);
+        };
+        http.phase = Phase::Head;
+        let after = self.reply(key, &mut http, &reply(outcome), connection);
+        self.go_on(key, http, after);
+    }
+
+    /// After an answer that had to be waited for: the next request may be there already.
+    fn go_on(&mut self, key: Key, http: Box<HttpStage>, after: After) {
+        match after {
+            After::Next => self.run_http(key, http),
+            after => self.after_answer(key, http, after),
+        }
+        self.wake_if_resumed(key);
+    }
+
+    fn take_http(&mut self, key: Key) -> Option<Box<HttpStage>> {
+        let stage = &mut self.sessions.get_mut(key)?.stage;
+        match std::mem::replace(stage, Stage::Busy) {
+            Stage::Http(http) => Some(http),
+            other => {
+                *stage = other;
+                None
+            }
+        }
+    }
+
+    fn put_http(&mut self, key: Key, http: Box<HttpStage>) {
+        match self.sessions.get_mut(key) {
+            Some(session) if matches!(session.stage, Stage::Busy) => {
+                session.stage = Stage::Http(http);
+                self.reschedule(key);
+            }
+            // It ended while its request was answered.
+            _ => {
+                self.count_request_bytes(http.held_bytes(), 0);
+                super::wake(http.waker);
+            }
+        }
+    }
+
+    // ---- from HTTP to WebSocket ----
+
+    fn upgrade(
+        &mut self,
+        key: Key,
+        http: &mut HttpStage,
+        upgrade: Upgrade,
+        connection: ConnectionPlan,
+    ) -> After {
+        let accept = Accept {
+            key: upgrade.key,
+            purpose: upgrade.purpose,
+        };
+        let subscribed = match &upgrade.channel {
+            Some(channel) => self.subscribe(key, channel),
+            None => Subscribed::Now,
+        };
+        match subscribed {
+            Subscribed::Now => After::Open(accept),
+            Subscribed::Pending => {
+                http.deadline_s = self.now_s() + self.limits.ready_timeout_s;
+                http.phase = Phase::AwaitJoined { accept };
+                After::Wait
+            }
+            Subscribed::Refused => self.reply(key, http, &too_many_channels(), connection),
+        }
+    }
+
+    /// The owner delivers now: the WebSocket that waited for it opens.
+    pub(super) fn open_joined(&mut self, key: Key) {
+        let Some(mut http) = self.take_http(key) else {
+            return;
+        };
+        match std::mem::replace(&mut http.phase, Phase::Head) {
+            Phase::AwaitJoined { accept } => {
+                self.go_on(key, http, After::Open(accept));
+            }
+            phase => {
+                http.phase = phase;
+                self.put_http(key, http);
+            }
+        }
+    }
+
+    /// The channel a WebSocket waited for cannot be opened.
+    pub(super) fn refuse_joined(&mut self, key: Key) {
+        if matches!(self.stage(key), Some(Stage::Http(_))) {
+            self.reply_and_finish(key, &too_many_channels(), CloseReason::Refused);
+        }
+    }
+
+    /// Answers 101; what came after the request belongs to the WebSocket.
+    fn open(&mut self, key: Key, http: HttpStage, accept: Accept) {
+        let mut switching = Vec::with_capacity(160);
+        write_switching_protocols(&mut switching, &accept.key, None);
+        self.count_request_bytes(http.held_bytes(), 0);
+        let first_ping_s = self
+            .random
+            .u32(1..=self.limits.heartbeat.ping_interval_s.max(1));
+        let now_s = self.now_s();
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        session.vitals = Vitals::new(now_s, first_ping_s);
+        session.stage = Stage::WebSocket(WebSocketStage {
+            reader: MessageReader::new(),
+            upstream: None,
+            message_deadline_s: 0,
+            purpose: accept.purpose,
+        });
+        self.send(key, switching);
+        self.reschedule(key);
+        super::wake(http.waker);
+        let mut rest = http.input;
+        if !rest.is_empty() {
+            self.receive_frames(key, &mut rest);
+        }
+    }
+}
+
+/// What follows an answer.
+enum After {
+    /// The next request.
+    Next,
+    /// An answer of another shard.
+    Wait,
+    /// The end of the connection.
+    Finish,
+    /// A WebSocket.
+    Open(Accept),
+}
+
+impl After {
+    /// True if no further request is to be looked at now.
+    fn is_over(&self) -> bool {
+        !matches!(self, Self::Next)
+    }
+}
+
+/// Why a request got no further than its head.
+enum Refusal {
+    /// It is malformed or over a limit.
+    Error(HttpError),
+    /// An endpoint would not have it.
+    Reply(Reply),
+}
+
+impl From<HttpError> for Refusal {
+    fn from(error: HttpError) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl From<HttpError> for Reply {
+    fn from(error: HttpError) -> Self {
+        let mut reply = Self::text(error.status, error.reason).closing();
+        for (name, value) in error.headers() {
+            reply = reply.with(name, *value);
+        }
+        reply
+    }
+}
+
+fn too_many_channels() -> Reply {
+    Reply::text(503, "too many channels")
+        .with("Retry-After", "5")
+        .closing()
+}
+
+/// JSON if it is, else text: the same rule as for what is published over HTTP.
+fn kind_of_text(payload: &[u8]) -> Kind {
+    match serde_json::from_slice::<&serde_json::value::RawValue>(payload) {
+        Ok(_) => Kind::Json,
+        Err(_) => Kind::Text,
+    }
+}

@@ -1,0 +1,262 @@
+//! Bytes out. Everything a session sends goes through its one outbox, and so does its end.
+
+use std::io::ErrorKind;
+use std::net::Shutdown;
+
+use bytes::Bytes;
+
+use crate::hub::{Key, Outbox};
+use crate::metrics::CloseReason;
+use crate::proto::close::CloseCode;
+use crate::proto::frame::{encode_close, frame_end};
+use crate::proto::message::{MessageReader, Violation};
+
+use super::Core;
+use super::session::{Awaits, Closing, Session, Stage};
+
+impl Core {
+    /// Sends `bytes`, or as much as the kernel takes and the rest later. A reader too slow for them is
+    /// closed. Whoever calls must look the session up again after.
+    pub(super) fn send(&mut self, key: Key, bytes: impl Into<Bytes>) {
+        let now_s = self.now_s();
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        match Self::send_to(session, bytes.into(), &self.limits.outbox, now_s) {
+            Sent::All(sent) => self.metrics.sent_bytes.add(sent as u64),
+            Sent::Part { sent, queued } => self.note_backlog(key, sent, queued),
+            Sent::Queued(bytes) => self.metrics.outbox_bytes.add(bytes as u64),
+            Sent::TooSlow => self.close_slow_reader(key),
+            Sent::Broken => self.end(key, CloseReason::PeerReset, false),
+        }
+    }
+
+    /// The one place where bytes meet a session's socket or outbox.
+    pub(super) fn send_to(
+        session: &mut Session,
+        bytes: Bytes,
+        limits: &crate::hub::OutboxLimits,
+        now_s: u32,
+    ) -> Sent {
+        session.vitals.sent(now_s);
+        if let Some(outbox) = &mut session.outbox {
+            let length = bytes.len();
+            return match outbox.push(bytes, limits, now_s) {
+                Ok(()) => Sent::Queued(length),
+                Err(_) => Sent::TooSlow,
+            };
+        }
+        let sent = match session.stream.try_send(&bytes) {
+            Ok(sent) => sent,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+            Err(_) => return Sent::Broken,
+        };
+        if sent == bytes.len() {
+            return Sent::All(sent);
+        }
+        let queued = bytes.len() - sent;
+        session.outbox = Some(Box::new(Outbox::new(bytes, sent, limits, now_s)));
+        Sent::Part { sent, queued }
+    }
+
+    /// A session's outbox has just come into being.
+    pub(super) fn note_backlog(&mut self, key: Key, sent: usize, queued: usize) {
+        self.metrics.sent_bytes.add(sent as u64);
+        self.metrics.outbox_bytes.add(queued as u64);
+        if let Some(session) = self.sessions.get(key) {
+            self.backlogged.push((key, session.stream.clone()));
+        }
+        self.reschedule(key);
+    }
+
+    /// Sends what waits. False when nothing does any more, or the session is gone.
+    pub(super) fn flush(&mut self, key: Key) -> bool {
+        let now_s = self.now_s();
+        loop {
+            let Some(session) = self.sessions.get_mut(key) else {
+                return false;
+            };
+            let Some(outbox) = &mut session.outbox else {
+                return false;
+            };
+            let Some(front) = outbox.front() else {
+                session.outbox = None;
+                self.flushed(key);
+                return false;
+            };
+            match session.stream.try_send(front) {
+                Ok(sent) => {
+                    outbox.advance(sent, &self.limits.outbox, now_s);
+                    self.metrics.outbox_bytes.sub(sent as u64);
+                    self.metrics.sent_bytes.add(sent as u64);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return true,
+                Err(_) => {
+                    self.end(key, self.end_reason(key, CloseReason::PeerReset), false);
+                    return false;
+                }
+            }
+        }
+    }
+
+    /// The outbox of a session is empty again.
+    fn flushed(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        match &mut session.stage {
+            Stage::Closing(closing) if closing.awaits == Awaits::Flush => {
+                closing.awaits = Awaits::EndOfFile;
+                session.stream.shutdown(Shutdown::Write);
+            }
+            Stage::WebSocket(_) => self.resume(key),
+            _ => {}
+        }
+    }
+
+    /// Closes a WebSocket: sends Close and waits for the client's, within the close timeout. Of what
+    /// waits only the frame that is partly out still goes, so the Close never lands inside one.
+    pub(super) fn close(&mut self, key: Key, code: CloseCode, text: &str, reason: CloseReason) {
+        let reader = match self.sessions.get_mut(key).map(|session| &mut session.stage) {
+            Some(Stage::WebSocket(websocket)) => std::mem::take(&mut websocket.reader),
+            _ => return,
+        };
+        self.begin_closing(key, reader, Awaits::CloseFrame, reason);
+        self.send_close_frame(key, code, text);
+    }
+
+    /// Fails a WebSocket whose client broke the protocol (RFC 6455 section 7.1.7): Close, then the end
+    /// of this side; nothing the client sends is looked at any more.
+    pub(super) fn fail(&mut self, key: Key, violation: Violation) {
+        let reason = match violation.code {
+            CloseCode::InvalidPayload => CloseReason::InvalidPayload,
+            CloseCode::MessageTooBig => CloseReason::MessageTooBig,
+            CloseCode::PolicyViolation => CloseReason::Policy,
+            _ => CloseReason::ProtocolError,
+        };
+        self.begin_closing(key, MessageReader::new(), Awaits::Flush, reason);
+        self.send_close_frame(key, violation.code, violation.reason);
+        self.finish(key, reason);
+    }
+
+    /// A reader was too slow.
+    pub(super) fn close_slow_reader(&mut self, key: Key) {
+        let reason = CloseReason::SlowConsumer;
+        match self.sessions.get(key).map(|session| &session.stage) {
+            Some(Stage::WebSocket(_)) => {
+                self.close(key, CloseCode::SlowConsumer, "reading too slowly", reason);
+            }
+            Some(Stage::Closing(closing)) => self.end(key, closing.reason, true),
+            _ => self.end(key, reason, true),
+        }
+    }
+
+    /// Answers the client's Close and ends this side of TCP first (RFC 6455 section 7.1.1).
+    pub(super) fn answer_close(&mut self, key: Key, code: Option<u16>) {
+        let payload = code.map(u16::to_be_bytes);
+        let mut frame = Vec::new();
+        crate::proto::frame::encode_frame(
+            &mut frame,
+            crate::proto::frame::Opcode::Close,
+            payload.as_ref().map_or(&[], |code| code.as_slice()),
+        );
+        self.begin_closing(
+            key,
+            MessageReader::new(),
+            Awaits::Flush,
+            CloseReason::Client,
+        );
+        self.send_cut(key, frame);
+        self.finish(key, CloseReason::Client);
+    }
+
+    /// Ends this side once everything is out, then waits for the client to end its own, within the
+    /// close timeout. Closing at once could reset the connection and destroy the last bytes.
+    pub(super) fn finish(&mut self, key: Key, reason: CloseReason) {
+        if !matches!(self.stage(key), Some(Stage::Closing(_))) {
+            self.begin_closing(key, MessageReader::new(), Awaits::Flush, reason);
+        }
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        if let Stage::Closing(closing) = &mut session.stage {
+            closing.awaits = Awaits::Flush;
+            if session.outbox.is_none() {
+                closing.awaits = Awaits::EndOfFile;
+                session.stream.shutdown(Shutdown::Write);
+            }
+        }
+    }
+
+    /// The reason to count for a session that ends now: the one it began to close for, if it did.
+    pub(super) fn end_reason(&self, key: Key, otherwise: CloseReason) -> CloseReason {
+        match self.stage(key) {
+            Some(Stage::Closing(closing)) => closing.reason,
+            _ => otherwise,
+        }
+    }
+
+    pub(super) fn stage(&self, key: Key) -> Option<&Stage> {
+        self.sessions.get(key).map(|session| &session.stage)
+    }
+
+    fn begin_closing(
+        &mut self,
+        key: Key,
+        reader: MessageReader,
+        awaits: Awaits,
+        reason: CloseReason,
+    ) {
+        self.unsubscribe(key);
+        let deadline_s = self.now_s() + self.limits.close_timeout_s;
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        session.wake();
+        let stage = std::mem::replace(
+            &mut session.stage,
+            Stage::Closing(Closing {
+                reader,
+                deadline_s,
+                reason,
+                awaits,
+            }),
+        );
+        self.wheel.schedule(key.slot, deadline_s);
+        if let Stage::Http(http) = stage {
+            self.count_request_bytes(http.held_bytes(), 0);
+        }
+    }
+
+    fn send_close_frame(&mut self, key: Key, code: CloseCode, text: &str) {
+        let mut frame = Vec::new();
+        encode_close(&mut frame, code, text);
+        self.send_cut(key, frame);
+    }
+
+    /// Sends a last frame: after the frame that is partly out, before everything else.
+    fn send_cut(&mut self, key: Key, frame: Vec<u8>) {
+        if let Some(session) = self.sessions.get_mut(key)
+            && let Some(outbox) = &mut session.outbox
+        {
+            self.metrics.outbox_bytes.sub(outbox.bytes() as u64);
+            outbox.cut(frame_end);
+            self.metrics.outbox_bytes.add(outbox.bytes() as u64);
+        }
+        self.send(key, frame);
+    }
+}
+
+/// What became of bytes to send.
+pub(super) enum Sent {
+    /// The kernel took them all, so many.
+    All(usize),
+    /// The kernel took `sent` and is full; an outbox holds the other `queued`.
+    Part { sent: usize, queued: usize },
+    /// So many joined the outbox.
+    Queued(usize),
+    /// The outbox is full.
+    TooSlow,
+    /// The connection is broken.
+    Broken,
+}

@@ -1,0 +1,301 @@
+//! Everything of a shard that waits: its tasks. Each waits for one thing, then enters the core.
+
+use std::future::poll_fn;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use monoio::time::sleep;
+
+use crate::hub::Key;
+use crate::metrics::RefusalReason;
+use crate::net::{Accepted, GiveWay, Listener, Stream, TcpOptions};
+
+use super::inbox::{Inbox, Message};
+use super::local_bell::LocalBell;
+use super::receive::Next;
+use super::{Core, Ports, Shard, Shared};
+
+/// Where bytes of every session land first. A read that fills it is followed by another.
+const SCRATCH_BYTES: usize = 64 * 1024;
+/// Connections taken from one listener in a row.
+const ACCEPTS_PER_TURN: usize = 64;
+/// How long accept rests when there are no descriptors.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+/// Messages of other shards handled in a row.
+const MESSAGES_PER_TURN: usize = 256;
+/// How soon control messages without a place try again.
+const LINK_RETRY: Duration = Duration::from_millis(1);
+/// Expired deadlines handled in a row.
+const EXPIRIES_PER_TURN: usize = 256;
+/// How often the length of a turn is sampled.
+const TURN_SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
+/// Steps in which sessions are closed while draining.
+const DRAIN_STEP: Duration = Duration::from_millis(100);
+/// Sessions closed per step, at least: a few connections need no spreading.
+const DRAIN_STEP_SESSIONS: usize = 10;
+
+/// What a shard tells the main thread.
+#[derive(Debug)]
+pub enum ShardEvent {
+    /// It serves.
+    Serving,
+    /// It could not begin to serve.
+    Failed(String),
+    /// Its last session is closed.
+    Drained,
+}
+
+/// How a shard reaches the main thread.
+pub type Reporter = Rc<dyn Fn(ShardEvent)>;
+
+/// Runs a shard in the calling thread's runtime until it is told to stop. Its thread has a file table
+/// of its own by now.
+pub async fn run(
+    id: u16,
+    shared: Arc<Shared>,
+    ports: Ports,
+    addresses: Vec<SocketAddr>,
+    events: Reporter,
+) {
+    let tcp = tcp_options(&shared);
+    let shard = match start(Core::new(id, shared, ports.links)) {
+        Ok(shard) => shard,
+        Err(error) => return events(ShardEvent::Failed(error.to_string())),
+    };
+    let mut listeners = Vec::new();
+    for address in addresses {
+        match Listener::bind(address, &tcp) {
+            Ok(listener) => listeners.push(Rc::new(listener)),
+            Err(error) => {
+                let text = format!("cannot listen on {address}: {error}");
+                return events(ShardEvent::Failed(text));
+            }
+        }
+    }
+    for listener in &listeners {
+        monoio::spawn(accept(shard, Rc::clone(listener)));
+    }
+    monoio::spawn(inbox(shard, ports.inbox, listeners, Rc::clone(&events)));
+    monoio::spawn(fan_out(shard));
+    monoio::spawn(timers(shard));
+    monoio::spawn(sample_turns(shard));
+    events(ShardEvent::Serving);
+    shard.stop_bell.wait().await;
+}
+
+/// A shard lives as long as its thread, and its tasks refer to it: it is never freed.
+fn start(core: Core) -> io::Result<&'static Shard> {
+    Ok(Box::leak(Box::new(Shard {
+        core: core.into(),
+        scratch: vec![0; SCRATCH_BYTES].into_boxed_slice().into(),
+        fanout_bell: LocalBell::default(),
+        stop_bell: LocalBell::default(),
+        give_way: GiveWay::new()?,
+    })))
+}
+
+fn tcp_options(shared: &Shared) -> TcpOptions {
+    let tcp = &shared.config.tcp;
+    let millis = |ms: u32| Duration::from_millis(u64::from(ms));
+    TcpOptions {
+        backlog: tcp.backlog,
+        user_timeout: millis(tcp.user_timeout_ms),
+        keepalive_idle: millis(tcp.keepalive_idle_ms),
+        keepalive_interval: millis(tcp.keepalive_interval_ms),
+        keepalive_count: tcp.keepalive_count,
+        notsent_lowat_bytes: tcp.notsent_lowat_bytes,
+        congestion_control: Some(tcp.congestion_control.clone()).filter(|name| !name.is_empty()),
+    }
+}
+
+/// Takes new connections until the listener is stopped.
+async fn accept(shard: &'static Shard, listener: Rc<Listener>) {
+    while !shard.enter(|core| core.is_draining()) {
+        if listener.readable().await.is_err() {
+            sleep(ACCEPT_REST).await;
+        }
+        for _ in 0..ACCEPTS_PER_TURN {
+            match listener.try_accept() {
+                Ok(accepted) => admit(shard, accepted),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if is_out_of_descriptors(&error) => {
+                    shard.enter(|core| core.metrics.refused(RefusalReason::Descriptors));
+                    // Accepting at once again would spin: the connection stays ready.
+                    sleep(ACCEPT_REST).await;
+                    break;
+                }
+                // The client was gone before it was accepted, or the listener was stopped.
+                Err(_) => break,
+            }
+        }
+    }
+}
+
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
+    )
+}
+
+fn admit(shard: &'static Shard, Accepted { stream, peer }: Accepted) {
+    let stream = Rc::new(stream);
+    let key = shard.enter(|core| core.accept(Rc::clone(&stream), peer));
+    if let Some(key) = key {
+        monoio::spawn(session(shard, key, stream));
+    }
+}
+
+/// Waits for one session's bytes. All there is of an idle connection besides its entry in the table.
+async fn session(shard: &'static Shard, key: Key, stream: Rc<Stream>) {
+    loop {
+        if stream.readable().await.is_err() {
+            // The ring refused the wait; without one the session cannot go on.
+            return shard.enter(|core| core.broken(key));
+        }
+        loop {
+            let next = {
+                let mut scratch = shard.scratch.borrow_mut();
+                shard.enter(|core| core.receive(key, &mut scratch))
+            };
+            match next {
+                Next::Read => break,
+                Next::Pause => resumed(shard, key).await,
+                Next::End => return,
+            }
+        }
+    }
+}
+
+/// Waits until a paused session may be read again, or is gone.
+async fn resumed(shard: &'static Shard, key: Key) {
+    poll_fn(|context| {
+        if shard.enter(|core| core.is_resumed(key, context.waker())) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
+}
+
+/// Sends a session's outbox as its socket takes it; ends with the outbox.
+pub(super) async fn flush(shard: &'static Shard, key: Key, stream: Rc<Stream>) {
+    loop {
+        if stream.writable().await.is_err() {
+            return shard.enter(|core| core.broken(key));
+        }
+        if !shard.enter(|core| core.flush(key)) {
+            return;
+        }
+    }
+}
+
+/// Handles messages of other shards.
+async fn inbox(
+    shard: &'static Shard,
+    inbox: Inbox,
+    listeners: Vec<Rc<Listener>>,
+    events: Reporter,
+) {
+    let waiter = match inbox.waiter() {
+        Ok(waiter) => waiter,
+        Err(error) => return events(ShardEvent::Failed(error.to_string())),
+    };
+    loop {
+        let wait = waiter.wait(|| !inbox.is_empty());
+        if shard.enter(Core::flush_links) {
+            // Out of time or not, the links try again.
+            let _ = monoio::time::timeout(LINK_RETRY, wait).await;
+        } else {
+            wait.await;
+        }
+        while shard.enter(|core| handle(core, &inbox, shard, &listeners, &events)) {
+            shard.give_way.turn().await;
+        }
+    }
+}
+
+/// Handles one turn's messages. True if there may be more.
+fn handle(
+    core: &mut Core,
+    inbox: &Inbox,
+    shard: &'static Shard,
+    listeners: &[Rc<Listener>],
+    events: &Reporter,
+) -> bool {
+    for _ in 0..MESSAGES_PER_TURN {
+        let Some((from, message)) = inbox.pop() else {
+            return false;
+        };
+        core.metrics.inbox_messages.add(1);
+        match message {
+            Message::Drain(window) => {
+                core.begin_drain();
+                listeners.iter().for_each(|listener| listener.stop());
+                monoio::spawn(drain(shard, window, Rc::clone(&events)));
+            }
+            Message::Stop => shard.stop_bell.ring(),
+            message => core.handle(from, message),
+        }
+    }
+    true
+}
+
+/// Closes every session within `window`, then says so.
+async fn drain(shard: &'static Shard, window: Duration, events: Reporter) {
+    let steps = (window.as_millis() / DRAIN_STEP.as_millis()).max(1) as usize;
+    let per_step = shard
+        .enter(|core| core.session_count())
+        .div_ceil(steps)
+        .max(DRAIN_STEP_SESSIONS);
+    while shard.enter(|core| {
+        core.close_some(per_step);
+        core.session_count() > 0
+    }) {
+        sleep(DRAIN_STEP).await;
+    }
+    events(ShardEvent::Drained);
+}
+
+/// Makes passes whenever something was published. Every slice ends with a turn of the ring.
+async fn fan_out(shard: &'static Shard) {
+    let window_ms = shard.enter(|core| core.shared.config.fanout.window_ms);
+    let window = Duration::from_millis(u64::from(window_ms));
+    loop {
+        shard.fanout_bell.wait().await;
+        if !window.is_zero() {
+            sleep(window).await;
+        }
+        while shard.enter(Core::fan_out) {
+            shard.give_way.turn().await;
+        }
+    }
+}
+
+/// Turns the wheel once a second.
+async fn timers(shard: &'static Shard) {
+    loop {
+        let until_next = shard.enter(|core| core.clock.until_next_second());
+        sleep(until_next).await;
+        while shard.enter(|core| core.expire(EXPIRIES_PER_TURN)) {
+            shard.give_way.turn().await;
+        }
+        shard.enter(Core::tidy);
+    }
+}
+
+/// Measures how long the loop takes to come round.
+async fn sample_turns(shard: &'static Shard) {
+    loop {
+        sleep(TURN_SAMPLE_INTERVAL).await;
+        let began = Instant::now();
+        shard.give_way.turn().await;
+        shard.enter(|core| core.metrics.turn.observe(began.elapsed()));
+    }
+}

@@ -1,0 +1,177 @@
+//! Deadlines of sessions: one entry each in the wheel, at the earliest of its reasons.
+
+use bytes::Bytes;
+
+use crate::hub::{Key, Overrun, Pulse};
+use crate::metrics::CloseReason;
+use crate::proto::close::CloseCode;
+use crate::proto::frame::encode_close;
+use crate::proto::message::Violation;
+
+use super::http::Phase;
+use super::session::Stage;
+use super::{Core, Reply};
+
+/// An unmasked Ping without payload.
+const PING: &[u8] = &[0x89, 0x00];
+/// Places of the channel table looked at per second, at least, for channels to forget.
+const SWEEP_PLACES: u32 = 1024;
+
+impl Core {
+    /// Deals with up to `count` sessions whose deadline has come. True if there may be more.
+    pub(super) fn expire(&mut self, count: usize) -> bool {
+        let now_s = self.now_s();
+        for _ in 0..count {
+            let Some(slot) = self.wheel.pop_due(now_s) else {
+                return false;
+            };
+            if let Some(key) = self.sessions.key_at(slot) {
+                self.expire_session(key, now_s);
+                self.reschedule(key);
+            }
+        }
+        true
+    }
+
+    /// Once a second: what has no deadline of its own.
+    pub(super) fn tidy(&mut self) {
+        let now_s = self.now_s();
+        let places = (self.owned.len() as u32 / 60).max(SWEEP_PLACES);
+        self.owned
+            .forget_idle(places, self.limits.channel_idle_s, now_s);
+        self.metrics.channels.set(self.owned.len() as u64);
+    }
+
+    /// Enters a session's earliest deadline into the wheel.
+    pub(super) fn reschedule(&mut self, key: Key) {
+        let Some(session) = self.sessions.get(key) else {
+            return;
+        };
+        let of_stage = match &session.stage {
+            Stage::Http(http) => http.deadline_s,
+            Stage::WebSocket(websocket) => match websocket.message_deadline_s {
+                0 => session.vitals.deadline_s(),
+                message_s => session.vitals.deadline_s().min(message_s),
+            },
+            Stage::Closing(closing) => closing.deadline_s,
+            Stage::Busy => u32::MAX,
+        };
+        let of_outbox = session
+            .outbox
+            .as_ref()
+            .map_or(u32::MAX, |outbox| outbox.deadline_s(&self.limits.outbox));
+        self.wheel.schedule(key.slot, of_stage.min(of_outbox));
+    }
+
+    fn expire_session(&mut self, key: Key, now_s: u32) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        let overrun = session
+            .outbox
+            .as_ref()
+            .and_then(|outbox| outbox.overrun(&self.limits.outbox, now_s));
+        match (&mut session.stage, overrun) {
+            (Stage::Closing(closing), _) => {
+                if now_s >= closing.deadline_s {
+                    let reason = closing.reason;
+                    self.end(key, reason, true);
+                }
+            }
+            (_, Some(Overrun::Stalled)) => self.end(key, CloseReason::WriteStall, true),
+            (_, Some(Overrun::SlowReader)) => self.close_slow_reader(key),
+            (Stage::Http(http), None) => {
+                if now_s >= http.deadline_s {
+                    self.expire_http(key);
+                }
+            }
+            (Stage::WebSocket(websocket), None) => {
+                let message_s = websocket.message_deadline_s;
+                if message_s != 0 && now_s >= message_s {
+                    self.expire_message(key);
+                } else {
+                    let pulse = session.vitals.pulse(&self.limits.heartbeat, now_s);
+                    self.act_on(key, pulse);
+                }
+            }
+            (Stage::Busy, None) => {}
+        }
+    }
+
+    fn act_on(&mut self, key: Key, pulse: Pulse) {
+        match pulse {
+            Pulse::Quiet => {}
+            Pulse::Ping => self.ping(key),
+            Pulse::Missed => {
+                self.metrics.heartbeat_misses.add(1);
+                self.ping(key);
+            }
+            Pulse::Dead => {
+                self.metrics.heartbeat_misses.add(1);
+                self.end_dead(key);
+            }
+        }
+    }
+
+    fn ping(&mut self, key: Key) {
+        self.metrics.heartbeat_pings.add(1);
+        self.send(key, Bytes::from_static(PING));
+    }
+
+    /// Nobody answers: a Close in case somebody still reads, then the end, without waiting.
+    fn end_dead(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        if session.outbox.is_none() {
+            let mut frame = Vec::new();
+            encode_close(
+                &mut frame,
+                CloseCode::HeartbeatTimeout,
+                "pings were not answered",
+            );
+            // Whether it goes out makes no difference any more.
+            let _ = session.stream.try_send(&frame);
+        }
+        self.end(key, CloseReason::HeartbeatTimeout, true);
+    }
+
+    /// A message was begun and not finished.
+    fn expire_message(&mut self, key: Key) {
+        let violation = Violation {
+            code: CloseCode::PolicyViolation,
+            reason: "message not completed in time",
+        };
+        self.fail(key, violation);
+        self.count_as(key, CloseReason::MessageTimeout);
+    }
+
+    /// A connection took too long over a request, or did not send one.
+    fn expire_http(&mut self, key: Key) {
+        let Some(Stage::Http(http)) = self.stage(key) else {
+            return;
+        };
+        match http.phase {
+            Phase::Head if http.served > 0 && http.input.is_empty() => {
+                self.finish(key, CloseReason::Idle);
+            }
+            Phase::Head | Phase::Body(_) => {
+                let reply = Reply::text(408, "request not complete in time").closing();
+                self.reply_and_finish(key, &reply, CloseReason::RequestTimeout);
+            }
+            Phase::AwaitPublished { .. } | Phase::AwaitJoined { .. } => {
+                let reply = Reply::text(504, "no answer in time; the outcome is unknown").closing();
+                self.reply_and_finish(key, &reply, CloseReason::RequestTimeout);
+            }
+        }
+    }
+
+    /// Gives a session that is closing another reason to be counted under.
+    fn count_as(&mut self, key: Key, reason: CloseReason) {
+        if let Some(session) = self.sessions.get_mut(key)
+            && let Stage::Closing(closing) = &mut session.stage
+        {
+            closing.reason = reason;
+        }
+    }
+}
