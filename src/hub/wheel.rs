@@ -156,9 +156,9 @@ mod tests {
     fn an_entry_comes_at_its_second_and_once() {
         let mut wheel = Wheel::default();
         wheel.schedule(7, 3);
-        assert_eq!(due(&mut wheel, 2), []);
+        assert!(due(&mut wheel, 2).is_empty());
         assert_eq!(due(&mut wheel, 3), [7]);
-        assert_eq!(due(&mut wheel, 300), []);
+        assert!(due(&mut wheel, 300).is_empty());
     }
 
     #[test]
@@ -174,8 +174,8 @@ mod tests {
     fn a_deadline_beyond_one_turn_waits_for_it() {
         let mut wheel = Wheel::default();
         wheel.schedule(1, 5 + SLOTS);
-        assert_eq!(due(&mut wheel, 5), []);
-        assert_eq!(due(&mut wheel, 4 + SLOTS), []);
+        assert!(due(&mut wheel, 5).is_empty());
+        assert!(due(&mut wheel, 4 + SLOTS).is_empty());
         assert_eq!(due(&mut wheel, 5 + SLOTS), [1]);
     }
 

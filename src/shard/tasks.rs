@@ -238,7 +238,7 @@ fn handle(
             Message::Drain(window) => {
                 core.begin_drain();
                 listeners.iter().for_each(|listener| listener.stop());
-                monoio::spawn(drain(shard, window, Rc::clone(&events)));
+                monoio::spawn(drain(shard, window, Rc::clone(events)));
             }
             Message::Stop => shard.stop_bell.ring(),
             message => core.handle(from, message),
