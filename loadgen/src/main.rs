@@ -1,1 +1,71 @@
-fn main() {}
+//! `longwire-loadgen`: many WebSocket connections from one machine, and what came of them.
+//!
+//! The main thread plans ([`plan`]), starts a thread per file table of connections ([`crew`],
+//! [`worker`]) and watches their counters. A connection is one small task ([`connect`], then
+//! [`session`]); fan-outs are published by threads of their own ([`publisher`]). Threads share nothing
+//! but counters and a stop flag ([`run`]); what else they found is collected when they end.
+
+mod args;
+mod clock;
+mod connect;
+mod counters;
+mod crew;
+mod fanout;
+mod http;
+mod idle;
+mod interrupt;
+mod latency;
+mod local;
+mod metrics_scrape;
+mod order;
+mod pace;
+mod payload;
+mod plan;
+mod progress;
+mod publisher;
+mod report;
+mod run;
+mod session;
+mod setup;
+mod target;
+mod worker;
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+
+/// Why a command has no report.
+#[derive(Debug)]
+pub enum Failure {
+    /// What was asked for is impossible; says why.
+    Plan(String),
+    /// It could not be carried through.
+    Run(String),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Run(error.to_string())
+    }
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Idle(args) => idle::run(&args),
+        Command::Fanout(args) => fanout::run(&args),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(Failure::Plan(reason)) => complain(&reason, 2),
+        Err(Failure::Run(reason)) => complain(&reason, 1),
+    }
+}
+
+fn complain(reason: &str, code: u8) -> ExitCode {
+    eprintln!("longwire-loadgen: {reason}");
+    ExitCode::from(code)
+}

@@ -24,11 +24,15 @@ mod fanout;
 mod http;
 mod inbox;
 mod local_bell;
+mod park_flag;
 mod receive;
 mod send;
 mod session;
 mod tasks;
 mod timers;
+
+// `park_flag` names its atomics through here, so that a model checker can put its own in their place.
+use std::sync::atomic;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -53,7 +57,7 @@ use local_bell::LocalBell;
 use session::Session;
 
 pub use channels::{Submitted, Upgrade};
-pub use doorbell::{Doorbell, DoorbellWaiter, ParkFlag};
+pub use doorbell::{Doorbell, DoorbellWaiter};
 pub use http::PublishReply;
 pub use inbox::{Allowance, Inbox, Link, Message, Ports, connect};
 pub use session::Purpose;

@@ -1,0 +1,71 @@
+//! The plain data of a shard: timer wheel, subscriber lists, fan-out batches.
+
+use std::hint::black_box;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use longwire::hub::{Batch, Subscribers, Wheel};
+use longwire::proto::frame::{Opcode, encode_frame};
+
+const SESSIONS: u32 = 20_000;
+
+/// One second of a shard's life: everybody's deadline comes once in 30 s and is set again.
+fn wheel(c: &mut Criterion) {
+    let mut wheel = Wheel::default();
+    for slot in 0..SESSIONS {
+        wheel.schedule(slot, slot % 30);
+    }
+    let mut now_s = 0;
+    let mut group = c.benchmark_group("wheel");
+    group.throughput(Throughput::Elements(u64::from(SESSIONS / 30)));
+    group.bench_function("turn one second with 20,000 sessions", |b| {
+        b.iter(|| {
+            while let Some(slot) = wheel.pop_due(now_s) {
+                wheel.schedule(slot, now_s + 30);
+            }
+            now_s += 1;
+        });
+    });
+    group.finish();
+}
+
+fn subscribers(c: &mut Criterion) {
+    let mut subscribers = Subscribers::default();
+    for slot in 0..SESSIONS {
+        subscribers.add(slot);
+    }
+    let mut group = c.benchmark_group("subscribers");
+    group.throughput(Throughput::Elements(u64::from(SESSIONS)));
+    group.bench_function("pass over 20,000", |b| {
+        b.iter(|| {
+            subscribers.begin_pass();
+            while let Some(slot) = subscribers.visit_next() {
+                black_box(slot);
+            }
+        });
+    });
+    group.finish();
+}
+
+/// What a publication costs before the first send: its frame, and the batch made ready.
+fn fan_out_encode(c: &mut Criterion) {
+    let mut group = c.benchmark_group("fan-out encode");
+    for (publications, bytes) in [(1, 100), (10, 100), (30, 100), (1, 10_000)] {
+        let payload = vec![b'x'; bytes];
+        group.throughput(Throughput::Elements(publications));
+        group.bench_function(format!("{publications} of {bytes} B"), |b| {
+            b.iter(|| {
+                let mut batch = Batch::default();
+                for _ in 0..publications {
+                    batch.append(bytes as u32, |out| {
+                        encode_frame(out, Opcode::Text, black_box(&payload));
+                    });
+                }
+                black_box(batch.take().frames_for(1))
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, wheel, subscribers, fan_out_encode);
+criterion_main!(benches);

@@ -1,0 +1,175 @@
+//! The command line.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::plan::{Cores, Sources};
+use crate::target::Target;
+
+/// Drives a push server with many connections and says what it measured.
+///
+/// The exit code is 0 only if everything that was asked for happened: 1 if a connection failed or was
+/// lost or a message did not arrive as published, 2 if the plan is impossible.
+#[derive(Debug, Parser)]
+#[command(name = "longwire-loadgen", version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Connect, hold, and say what an idle connection costs the server
+    Idle(IdleArgs),
+    /// Publish to many subscribers and check that each got every message once, in one order
+    Fanout(FanoutArgs),
+}
+
+/// What every command takes.
+#[derive(Args, Debug)]
+pub struct CommonArgs {
+    /// Where to connect; `{channel}` stands for the channel's name
+    #[arg(long, default_value = "ws://127.0.0.1:8000/channels/{channel}")]
+    pub url: Target,
+
+    /// Connections in all
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub connections: u32,
+
+    /// Threads, each with a file table of its own [default: as few as the limit of open files allows]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub threads: Option<u32>,
+
+    /// Local addresses to connect from: one, or FIRST-LAST [default: on loopback as many from
+    /// 127.0.0.2 on as 25,000 connections each need, else the system's choice]
+    #[arg(long, value_name = "ADDR|RANGE")]
+    pub source: Option<Sources>,
+
+    /// Connections being made at a time, over all threads
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
+    pub connect_in_flight: u32,
+
+    /// New connections per second, over all threads [default: as fast as it goes]
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub connect_rate: Option<f64>,
+
+    /// Longest time for one connection's TCP and WebSocket handshake
+    #[arg(long, value_name = "MS", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub connect_timeout_ms: u32,
+
+    /// Cores to run on, as in `0,2-3` [default: all]
+    #[arg(long, value_name = "LIST")]
+    pub cores: Option<Cores>,
+
+    /// Keep each thread on one core, round robin
+    #[arg(long)]
+    pub pin: bool,
+
+    /// Write the figures as JSON to FILE, or to stdout instead of the summary with `-`
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+
+    /// No progress on stderr
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+/// `idle`
+#[derive(Args, Debug)]
+pub struct IdleArgs {
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: CommonArgs,
+
+    /// How long to hold the connections
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    pub hold: Duration,
+}
+
+/// `fanout`
+#[derive(Args, Debug)]
+pub struct FanoutArgs {
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: CommonArgs,
+
+    /// Channels the subscribers are spread over
+    #[arg(long, value_name = "C", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub channels: u32,
+
+    /// Publishers, each with a keep-alive connection of its own
+    #[arg(long, value_name = "P", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub publishers: u32,
+
+    /// Messages to publish in all [default: 1000, if no duration is given]
+    #[arg(long, value_name = "M", value_parser = clap::value_parser!(u64).range(1..=u64::from(u32::MAX)))]
+    pub messages: Option<u64>,
+
+    /// How long to publish
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub duration: Option<Duration>,
+
+    /// Messages per second in all, on a fixed schedule: latency counts from the scheduled time
+    /// [default: each publisher sends the next when the last was answered]
+    #[arg(long, value_name = "R", value_parser = positive)]
+    pub rate: Option<f64>,
+
+    /// Payload size
+    #[arg(long, value_name = "BYTES", default_value_t = 100)]
+    pub size: usize,
+
+    /// Key for publishing, sent as X-API-Key
+    #[arg(long, value_name = "KEY")]
+    pub api_key: Option<String>,
+
+    /// Once all is published: give up on what is missing after so long without a delivery
+    #[arg(long, value_name = "MS", default_value_t = 5000)]
+    pub settle_ms: u32,
+}
+
+impl CommonArgs {
+    /// The addresses to connect from, if given.
+    pub fn sources(&self) -> Option<&[IpAddr]> {
+        self.source.as_ref().map(|sources| sources.0.as_slice())
+    }
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value.is_finite() && value > 0.0 => Ok(value),
+        _ => Err("must be a number above 0".to_owned()),
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    text.parse::<f64>()
+        .ok()
+        .and_then(|value| Duration::try_from_secs_f64(value).ok())
+        .ok_or_else(|| "must be a number of seconds, 0 or more".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn odd_numbers_are_refused() {
+        for bad in ["0", "-1", "nan", "inf", "x"] {
+            assert!(positive(bad).is_err(), "{bad}");
+        }
+        assert!(seconds("-1").is_err());
+        assert!(seconds("1e300").is_err());
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+    }
+}

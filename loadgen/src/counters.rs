@@ -1,0 +1,213 @@
+//! Figures that cross threads while a run goes on.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use longwire::proto::message::Violation;
+use rustix::io::Errno;
+
+/// A count that one thread writes and any thread reads.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    /// Adds `more`. Only the owning thread may call this: it is a load and a store, not an atomic addition.
+    pub fn add(&self, more: u64) {
+        self.set(self.get() + more);
+    }
+
+    /// Replaces the value.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// The value now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// One thread's figures, on cache lines of its own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Counters {
+    /// Connections made.
+    pub connected: Count,
+    /// Connections that could not be made.
+    pub failed: Count,
+    /// Connections that ended before they should.
+    pub lost: Count,
+    /// Pings answered.
+    pub pings: Count,
+    /// Data messages received.
+    pub messages: Count,
+    /// When the last data message came, in CLOCK_MONOTONIC nanoseconds.
+    pub last_message_ns: Count,
+}
+
+/// The sums over all threads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Connections made.
+    pub connected: u64,
+    /// Connections that could not be made.
+    pub failed: u64,
+    /// Connections that ended before they should.
+    pub lost: u64,
+    /// Pings answered.
+    pub pings: u64,
+    /// Data messages received.
+    pub messages: u64,
+    /// When the last data message came, in CLOCK_MONOTONIC nanoseconds; 0 if none has.
+    pub last_message_ns: u64,
+}
+
+impl Totals {
+    /// Connections open now.
+    pub fn open(&self) -> u64 {
+        // The two are read one after the other, while threads go on counting.
+        self.connected.saturating_sub(self.lost)
+    }
+
+    /// Adds up.
+    pub fn of(counters: &[Counters]) -> Self {
+        counters.iter().fold(Self::default(), |sum, one| Self {
+            connected: sum.connected + one.connected.get(),
+            failed: sum.failed + one.failed.get(),
+            lost: sum.lost + one.lost.get(),
+            pings: sum.pings + one.pings.get(),
+            messages: sum.messages + one.messages.get(),
+            last_message_ns: sum.last_message_ns.max(one.last_message_ns.get()),
+        })
+    }
+}
+
+/// How often each cause came up.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(transparent)]
+pub struct Causes(BTreeMap<String, u64>);
+
+impl Causes {
+    /// Counts one.
+    pub fn count(&mut self, cause: &Cause) {
+        *self.0.entry(cause.to_string()).or_default() += 1;
+    }
+
+    /// Adds another thread's.
+    pub fn merge(&mut self, other: Self) {
+        for (cause, count) in other.0 {
+            *self.0.entry(cause).or_default() += count;
+        }
+    }
+
+    /// Over all causes.
+    pub fn total(&self) -> u64 {
+        self.0.values().sum()
+    }
+}
+
+impl std::fmt::Display for Causes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let each: Vec<_> = self
+            .0
+            .iter()
+            .map(|(cause, count)| format!("{cause} {count}"))
+            .collect();
+        write!(f, "{}", each.join(", "))
+    }
+}
+
+/// Why a connection was not made, or ended. Displayed as the stable name used in reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// A system call failed.
+    Errno(Errno),
+    /// No answer within the connect timeout.
+    TimedOut,
+    /// All local ports of all source addresses are taken.
+    NoLocalPort,
+    /// The server answered the handshake with this status.
+    Http(u16),
+    /// The server's answer to the handshake is wrong.
+    BadHandshake,
+    /// The server sent a Close frame with this code (1005: without one).
+    Close(u16),
+    /// The server broke RFC 6455.
+    Violation(Violation),
+    /// The server ended the TCP connection without a Close frame.
+    EndOfFile,
+}
+
+impl std::fmt::Display for Cause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Errno(Errno::CONNREFUSED) => f.write_str("refused"),
+            Self::Errno(Errno::CONNRESET | Errno::PIPE) => f.write_str("reset"),
+            Self::Errno(Errno::TIMEDOUT) | Self::TimedOut => f.write_str("timed_out"),
+            Self::Errno(Errno::MFILE | Errno::NFILE) => f.write_str("no_descriptors"),
+            Self::Errno(Errno::HOSTUNREACH | Errno::NETUNREACH) => f.write_str("unreachable"),
+            Self::Errno(Errno::ADDRNOTAVAIL) => f.write_str("source_not_local"),
+            Self::Errno(other) => write!(f, "errno_{}", other.raw_os_error()),
+            Self::NoLocalPort => f.write_str("no_local_port"),
+            Self::Http(status) => write!(f, "http_{status}"),
+            Self::BadHandshake => f.write_str("bad_handshake"),
+            Self::Close(code) => write!(f, "close_{code}"),
+            Self::Violation(violation) => write!(f, "violation: {}", violation.reason),
+            Self::EndOfFile => f.write_str("end_of_file"),
+        }
+    }
+}
+
+impl From<Errno> for Cause {
+    fn from(errno: Errno) -> Self {
+        Self::Errno(errno)
+    }
+}
+
+impl From<std::io::Error> for Cause {
+    fn from(error: std::io::Error) -> Self {
+        Self::Errno(Errno::from_io_error(&error).unwrap_or(Errno::IO))
+    }
+}
+
+impl From<Violation> for Cause {
+    fn from(violation: Violation) -> Self {
+        Self::Violation(violation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_have_stable_names() {
+        let mut causes = Causes::default();
+        for cause in [
+            Cause::Close(4004),
+            Cause::Close(4004),
+            Cause::TimedOut,
+            Errno::PIPE.into(),
+        ] {
+            causes.count(&cause);
+        }
+        let mut more = Causes::default();
+        more.count(&Cause::Http(503));
+        causes.merge(more);
+        assert_eq!(
+            causes.to_string(),
+            "close_4004 2, http_503 1, reset 1, timed_out 1"
+        );
+        assert_eq!(causes.total(), 5);
+    }
+
+    #[test]
+    fn totals_add_up() {
+        let counters = [Counters::default(), Counters::default()];
+        counters[0].connected.add(2);
+        counters[1].connected.add(3);
+        counters[1].last_message_ns.set(9);
+        let totals = Totals::of(&counters);
+        assert_eq!((totals.connected, totals.last_message_ns), (5, 9));
+    }
+}

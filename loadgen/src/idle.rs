@@ -1,0 +1,112 @@
+//! `idle`: connect, hold, and see what that costs and whether it lasts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::Failure;
+use crate::args::IdleArgs;
+use crate::clock::{cpu_seconds, now_ns, seconds_between};
+use crate::counters::Totals;
+use crate::crew::Crew;
+use crate::interrupt::Interrupt;
+use crate::metrics_scrape::{Snapshot, scrape};
+use crate::progress::Progress;
+use crate::report::{self, Connecting, IdleReport, ServerMemory};
+use crate::run::Run;
+use crate::setup::prepare;
+use crate::worker::Tally;
+
+/// Runs the command; true if all connected and none was lost.
+pub fn run(args: &IdleArgs) -> Result<bool, Failure> {
+    let quiet = args.common.quiet;
+    let run = Arc::new(prepare(&args.common).map_err(Failure::Plan)?);
+    let interrupt = Interrupt::install()?;
+    let before = server_metrics(&run);
+    let mut timing = Timing {
+        started_ns: now_ns(),
+        ..Timing::default()
+    };
+    let crew = Crew::start(&run, &interrupt)?;
+    crew.watch_connecting(quiet);
+    timing.connected_ns = now_ns();
+    hold(&crew, args.hold, quiet);
+    timing.ended_ns = now_ns();
+    // At the end of the hold: what handshakes took for a moment is given back by now.
+    let after = before.as_ref().and_then(|_| server_metrics(&run));
+    let totals = run.totals();
+    let tally = crew.finish().map_err(Failure::Run)?;
+    let held = totals.open();
+    let server = before
+        .zip(after)
+        .and_then(|(before, after)| ServerMemory::between(&before, &after, held));
+    let report = build(&run, &timing, &totals, tally, server, interrupt.is_set());
+    report::publish(&report, args.common.json.as_deref())?;
+    Ok(report.ok)
+}
+
+/// When the phases ended, in CLOCK_MONOTONIC nanoseconds.
+#[derive(Clone, Copy, Debug, Default)]
+struct Timing {
+    started_ns: u64,
+    connected_ns: u64,
+    ended_ns: u64,
+}
+
+/// The server's figures; without them a line says so and the report leaves them out.
+pub fn server_metrics(run: &Run) -> Option<Snapshot> {
+    scrape(run.address, &run.target.authority())
+        .inspect_err(|error| eprintln!("longwire-loadgen: {error}"))
+        .ok()
+}
+
+fn hold(crew: &Crew, hold: Duration, quiet: bool) {
+    let started_ns = now_ns();
+    let mut progress = Progress::begin("holding", hold.as_secs(), quiet);
+    crew.watch(|totals| {
+        let held = Duration::from_nanos(now_ns() - started_ns);
+        let open = totals.open();
+        progress.show(held.as_secs(), || {
+            format!(
+                "s  {open} open, {} lost, {} pings answered",
+                totals.lost, totals.pings
+            )
+        });
+        held >= hold || open == 0
+    });
+}
+
+/// How connecting went, for any command.
+pub fn connecting(run: &Run, totals: &Totals, tally: &mut Tally, seconds: f64) -> Connecting {
+    Connecting {
+        threads: run.shares.len(),
+        wanted: run.connections(),
+        connected: totals.connected,
+        failed: std::mem::take(&mut tally.failed),
+        connect_seconds: seconds,
+        connects_per_s: totals.connected as f64 / seconds,
+        connect_latency: tally.connect_latency.summary(),
+    }
+}
+
+fn build(
+    run: &Run,
+    timing: &Timing,
+    totals: &Totals,
+    mut tally: Tally,
+    server: Option<ServerMemory>,
+    interrupted: bool,
+) -> IdleReport {
+    let connect_seconds = seconds_between(timing.started_ns, timing.connected_ns);
+    let connecting = connecting(run, totals, &mut tally, connect_seconds);
+    IdleReport {
+        ok: connecting.is_complete() && totals.lost == 0,
+        interrupted,
+        url: run.target.to_string(),
+        connecting,
+        held_seconds: seconds_between(timing.connected_ns, timing.ended_ns),
+        lost: tally.lost,
+        pings_answered: totals.pings,
+        server,
+        loadgen_cpu_seconds: cpu_seconds(),
+    }
+}

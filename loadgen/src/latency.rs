@@ -1,0 +1,132 @@
+//! Latency distributions.
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+/// Longest latency told apart; longer ones count as this.
+const LONGEST_NS: u64 = 600_000_000_000;
+
+/// A distribution of latencies, to three significant digits.
+#[derive(Clone, Debug, Default)]
+pub struct Latency {
+    /// Made on first use: most threads of most runs never record one of each kind.
+    histogram: Option<Box<Histogram<u64>>>,
+}
+
+impl Latency {
+    /// Adds one.
+    pub fn record(&mut self, nanoseconds: u64) {
+        self.histogram().saturating_record(nanoseconds);
+    }
+
+    /// Adds another thread's.
+    pub fn merge(&mut self, other: &Self) {
+        if let Some(other) = &other.histogram {
+            // Cannot fail: all have the same bounds.
+            let _ = self.histogram().add(other.as_ref());
+        }
+    }
+
+    /// The figures of a report; `None` if nothing was recorded.
+    pub fn summary(&self) -> Option<LatencySummary> {
+        let histogram = self.histogram.as_deref()?;
+        let us = |nanoseconds: u64| nanoseconds as f64 / 1000.0;
+        let at = |quantile| us(histogram.value_at_quantile(quantile));
+        Some(LatencySummary {
+            p50_us: at(0.5),
+            p90_us: at(0.9),
+            p99_us: at(0.99),
+            p999_us: at(0.999),
+            max_us: us(histogram.max()),
+        })
+    }
+
+    fn histogram(&mut self) -> &mut Histogram<u64> {
+        self.histogram.get_or_insert_with(|| {
+            let made = Histogram::new_with_bounds(1, LONGEST_NS, 3);
+            Box::new(made.expect("the bounds are constants that fit"))
+        })
+    }
+}
+
+/// Percentiles in microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct LatencySummary {
+    /// Half took at most this.
+    pub p50_us: f64,
+    /// 90 % took at most this.
+    pub p90_us: f64,
+    /// 99 % took at most this.
+    pub p99_us: f64,
+    /// 99.9 % took at most this.
+    pub p999_us: f64,
+    /// The longest.
+    pub max_us: f64,
+}
+
+impl std::fmt::Display for LatencySummary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            p50_us,
+            p90_us,
+            p99_us,
+            p999_us,
+            max_us,
+        } = self;
+        write!(
+            f,
+            "p50 {}  p90 {}  p99 {}  p99.9 {}  max {}",
+            human(*p50_us),
+            human(*p90_us),
+            human(*p99_us),
+            human(*p999_us),
+            human(*max_us)
+        )
+    }
+}
+
+/// Microseconds with the unit that reads best.
+fn human(us: f64) -> String {
+    match us {
+        us if us < 1000.0 => format!("{us:.0} us"),
+        us if us < 1_000_000.0 => format!("{:.2} ms", us / 1000.0),
+        us => format!("{:.2} s", us / 1_000_000.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_merge_into_one_distribution() {
+        let (mut all, mut other) = (Latency::default(), Latency::default());
+        assert_eq!(all.summary(), None);
+        for ms in 1..=500 {
+            all.record(ms * 1_000_000);
+            other.record((500 + ms) * 1_000_000);
+        }
+        all.merge(&other);
+        all.merge(&Latency::default());
+        let summary = all.summary().unwrap();
+        let near = |value: f64, expected: f64| (value / expected - 1.0).abs() < 0.002;
+        assert!(near(summary.p50_us, 500_000.0), "{summary:?}");
+        assert!(near(summary.p99_us, 990_000.0), "{summary:?}");
+        assert!(near(summary.max_us, 1_000_000.0), "{summary:?}");
+    }
+
+    #[test]
+    fn extremes_are_kept_within_bounds() {
+        let mut latency = Latency::default();
+        latency.record(0);
+        latency.record(u64::MAX);
+        assert!(latency.summary().unwrap().max_us >= 600_000_000.0);
+    }
+
+    #[test]
+    fn units_follow_the_size() {
+        assert_eq!(human(12.4), "12 us");
+        assert_eq!(human(1234.0), "1.23 ms");
+        assert_eq!(human(2_500_000.0), "2.50 s");
+    }
+}

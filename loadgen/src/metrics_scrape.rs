@@ -1,0 +1,117 @@
+//! The server's own figures, from its /metrics page (Prometheus text format 0.0.4).
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::http::{HttpConnection, HttpError, Request};
+
+/// Longest wait for the page.
+const SCRAPE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// One reading of the page.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Snapshot {
+    samples: Vec<Sample>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Sample {
+    name: String,
+    has_shard: bool,
+    value: f64,
+}
+
+impl Snapshot {
+    /// Reads the page's text. Lines it cannot read are left out.
+    pub fn parse(text: &str) -> Self {
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        Self {
+            samples: lines.filter_map(parse_line).collect(),
+        }
+    }
+
+    /// A metric's value, summed over its labels; `None` if the page has no such metric.
+    pub fn total(&self, name: &str) -> Option<f64> {
+        let mut values = self
+            .samples
+            .iter()
+            .filter(|sample| sample.name == name)
+            .peekable();
+        values.peek()?;
+        Some(values.map(|sample| sample.value).sum())
+    }
+
+    /// A metric's values by shard.
+    pub fn per_shard(&self, name: &str) -> Vec<f64> {
+        let of_shards = self
+            .samples
+            .iter()
+            .filter(|sample| sample.has_shard && sample.name == name);
+        of_shards.map(|sample| sample.value).collect()
+    }
+}
+
+/// `name{labels} value [timestamp]`
+fn parse_line(line: &str) -> Option<Sample> {
+    let (series, value) = match line.rfind('}') {
+        Some(brace) => line.split_at(brace + 1),
+        None => line.split_once(' ')?,
+    };
+    let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+    let value = value.split_ascii_whitespace().next()?.parse().ok()?;
+    Some(Sample {
+        name: name.trim().to_owned(),
+        has_shard: labels.contains("shard=\""),
+        value,
+    })
+}
+
+/// Fetches the page.
+pub fn scrape(address: SocketAddr, host: &str) -> Result<Snapshot, String> {
+    let failed = |error: &dyn std::fmt::Display| format!("no /metrics from {host}: {error}");
+    let mut connection =
+        HttpConnection::open(address, SCRAPE_TIMEOUT).map_err(|error| failed(&error))?;
+    let request = Request {
+        method: "GET",
+        path: "/metrics",
+        host,
+        api_key: None,
+        body: None,
+    };
+    let answer = connection.request(&request).map_err(|error| match error {
+        HttpError::NotSent(error) | HttpError::NoAnswer(error) => failed(&error),
+    })?;
+    if answer.status != 200 {
+        return Err(failed(&format!("status {}", answer.status)));
+    }
+    Ok(Snapshot::parse(&String::from_utf8_lossy(&answer.body)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: &str = "\
+# HELP longwire_connections Open connections.
+# TYPE longwire_connections gauge
+longwire_connections{shard=\"0\"} 5
+longwire_connections{shard=\"1\"} 7
+longwire_closes_total{shard=\"0\",reason=\"a } b\"} 2 1700000000000
+longwire_closes_total{shard=\"1\",reason=\"client\"} 3
+process_resident_memory_bytes 1.5e6
+longwire_info{version=\"0.1.0\"} 1
+broken
+";
+
+    #[test]
+    fn the_page_is_read() {
+        let snapshot = Snapshot::parse(PAGE);
+        assert_eq!(snapshot.per_shard("longwire_connections"), [5.0, 7.0]);
+        assert_eq!(snapshot.total("longwire_connections"), Some(12.0));
+        assert_eq!(snapshot.total("longwire_closes_total"), Some(5.0));
+        assert_eq!(snapshot.total("process_resident_memory_bytes"), Some(1.5e6));
+        assert!(snapshot.per_shard("longwire_info").is_empty());
+        assert_eq!(snapshot.total("broken"), None);
+        assert_eq!(snapshot.total("longwire"), None);
+    }
+}

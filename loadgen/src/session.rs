@@ -1,0 +1,159 @@
+//! One held connection: reads what comes, answers pings, notices the end.
+
+use std::io;
+use std::rc::Rc;
+
+use longwire::net::Stream;
+use longwire::proto::frame::{Opcode, encode_masked_frame};
+use longwire::proto::message::{Event, MessageLimits, MessageReader, Role};
+
+use crate::clock::now_ns;
+use crate::counters::Cause;
+use crate::worker::Worker;
+
+/// A load generator takes whatever the server sends, up to a size no test uses.
+const LIMITS: MessageLimits = MessageLimits {
+    message_bytes: 64 << 20,
+    frames_per_message: 1 << 20,
+};
+/// What a Close frame without a code counts as (RFC 6455 7.1.5).
+const NO_STATUS: u16 = 1005;
+
+/// A held connection. One task runs it; what it keeps is all there is per connection.
+pub struct Session {
+    worker: Rc<Worker>,
+    stream: Rc<Stream>,
+    /// Its number within the thread.
+    number: usize,
+    reader: MessageReader,
+    /// The server sent its Close frame; only the end of the stream is awaited.
+    closed: bool,
+    /// Replies the kernel did not take yet.
+    unsent: Vec<u8>,
+}
+
+impl Session {
+    /// Takes over an open WebSocket.
+    pub fn new(worker: Rc<Worker>, stream: Rc<Stream>, number: usize) -> Self {
+        let reader = MessageReader::default();
+        Self {
+            worker,
+            stream,
+            number,
+            reader,
+            closed: false,
+            unsent: Vec::new(),
+        }
+    }
+
+    /// Handles bytes that came with the handshake.
+    pub fn begin(&mut self, leftover: &mut [u8]) -> Result<(), Cause> {
+        self.absorb(leftover)?;
+        self.flush()
+    }
+
+    /// Handles everything until the connection ends.
+    // Not an `async fn`: that would keep `self` twice, as argument and as local.
+    #[expect(clippy::manual_async_fn)]
+    pub fn run(mut self) -> impl Future<Output = ()> {
+        async move {
+            loop {
+                if let Err(cause) = self
+                    .wait()
+                    .await
+                    .map_err(Cause::from)
+                    .and_then(|()| self.turn())
+                {
+                    self.end(&cause);
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn wait(&self) -> io::Result<()> {
+        if self.unsent.is_empty() {
+            self.stream.readable().await
+        } else {
+            self.stream.writable().await
+        }
+    }
+
+    /// Does what [`Self::wait`] waited for.
+    fn turn(&mut self) -> Result<(), Cause> {
+        if self.unsent.is_empty() {
+            let worker = Rc::clone(&self.worker);
+            let mut scratch = worker.scratch();
+            match self.stream.try_recv(&mut scratch) {
+                Ok(0) => return Err(Cause::EndOfFile),
+                Ok(read) => self.absorb(&mut scratch[..read])?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.flush()
+    }
+
+    fn absorb(&mut self, input: &mut [u8]) -> Result<(), Cause> {
+        let received_ns = now_ns();
+        let mut at = 0;
+        // What follows a Close frame is not looked at.
+        while !self.closed {
+            let step = self.reader.next(Role::Client, &LIMITS, &mut input[at..])?;
+            at += step.consumed;
+            match step.event {
+                Some(Event::Text(payload)) => {
+                    self.worker.receive(self.number, payload, received_ns);
+                }
+                Some(Event::Binary(payload)) => {
+                    self.worker.receive(self.number, payload, received_ns);
+                }
+                Some(Event::Ping(payload)) => {
+                    self.worker.counters().pings.add(1);
+                    reply(&mut self.unsent, Opcode::Pong, payload);
+                }
+                Some(Event::Pong(_)) => {}
+                Some(Event::Close(close)) => {
+                    self.closed = true;
+                    let code = close.map_or(NO_STATUS, |(code, _)| code);
+                    self.worker.lose(self.number, &Cause::Close(code));
+                    let echo = close.map(|(code, _)| code.to_be_bytes());
+                    reply(
+                        &mut self.unsent,
+                        Opcode::Close,
+                        echo.as_ref().map_or(&[], |code| code),
+                    );
+                }
+                None if step.consumed == 0 => break,
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), Cause> {
+        if self.unsent.is_empty() {
+            return Ok(());
+        }
+        match self.stream.try_send(&self.unsent) {
+            // Not cleared but dropped: an idle connection keeps no buffer.
+            Ok(sent) if sent == self.unsent.len() => self.unsent = Vec::new(),
+            Ok(sent) => drop(self.unsent.drain(..sent)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// Lets go of the connection.
+    pub fn end(&self, cause: &Cause) {
+        if !self.closed {
+            self.worker.lose(self.number, cause);
+        }
+        self.worker.release(self.number);
+    }
+}
+
+fn reply(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
+    encode_masked_frame(out, opcode, fastrand::u32(..).to_ne_bytes(), payload);
+}
