@@ -15,7 +15,8 @@
 //! | `timers` | deadlines: heartbeat, slow readers, time-outs |
 //! | `drain` | the orderly stop |
 //! | `tasks` | everything that waits |
-//! | `inbox`, `doorbell` | messages between shards |
+//! | `inbox`, `doorbell`, `park_flag` | messages between shards, and waking a shard |
+//! | `peer_log` | log lines for what clients cause |
 
 mod channels;
 mod doorbell;
@@ -25,6 +26,7 @@ mod http;
 mod inbox;
 mod local_bell;
 mod park_flag;
+mod peer_log;
 mod receive;
 mod send;
 mod session;
@@ -54,6 +56,7 @@ use crate::proto::message::MessageLimits;
 
 use fanout::Pass;
 use local_bell::LocalBell;
+use peer_log::PeerLog;
 use session::Session;
 
 pub use channels::{Submitted, Upgrade};
@@ -234,6 +237,7 @@ pub struct Core {
     /// What all shards share.
     pub shared: Arc<Shared>,
     pub(crate) metrics: Arc<ShardMetrics>,
+    peer_log: PeerLog,
     pub(crate) limits: Limits,
     clock: Clock,
     random: fastrand::Rng,
@@ -261,6 +265,7 @@ impl Core {
         Self {
             id,
             metrics: Arc::clone(&shared.metrics[usize::from(id)]),
+            peer_log: PeerLog::new(id),
             limits: Limits::new(&shared.config),
             clock: Clock::start(),
             random: fastrand::Rng::new(),
@@ -295,7 +300,7 @@ impl Core {
         let Some(refusal) = refusal else {
             return Some(self.admit(stream, peer));
         };
-        self.metrics.refused(refusal);
+        self.refuse_connection(refusal);
         if over >= REFUSALS_AT_ONCE {
             return None;
         }
@@ -305,6 +310,11 @@ impl Core {
             .with("Retry-After", retry_s.to_string());
         self.reply_and_finish(key, &reply, CloseReason::Refused);
         self.sessions.get(key).is_some().then_some(key)
+    }
+
+    fn refuse_connection(&mut self, reason: RefusalReason) {
+        self.metrics.refused(reason);
+        self.peer_log.refused(reason, self.clock.now_s());
     }
 
     /// A session's socket cannot be waited for.
@@ -341,6 +351,7 @@ impl Core {
         self.wheel.cancel(key.slot);
         self.metrics.connections.sub(1);
         self.metrics.closed(reason);
+        self.peer_log.closed(reason, self.clock.now_s());
         if let Some(outbox) = &session.outbox {
             self.metrics.outbox_bytes.sub(outbox.bytes() as u64);
         }

@@ -123,7 +123,7 @@ async fn accept(shard: &'static Shard, listener: Rc<Listener>) {
                 Ok(accepted) => admit(shard, accepted),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if is_out_of_descriptors(&error) => {
-                    shard.enter(|core| core.metrics.refused(RefusalReason::Descriptors));
+                    shard.enter(|core| core.refuse_connection(RefusalReason::Descriptors));
                     // Accepting at once again would spin: the connection stays ready.
                     sleep(ACCEPT_REST).await;
                     break;
