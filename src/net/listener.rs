@@ -60,8 +60,8 @@ impl Listener {
     }
 
     /// Waits until a connection is ready, or the listener was stopped.
-    pub async fn readable(&self) -> io::Result<()> {
-        self.0.readable().await
+    pub fn readable(&self) -> impl Future<Output = io::Result<()>> {
+        self.0.readable()
     }
 
     /// Takes one connection that is ready; `WouldBlock` if there is none.

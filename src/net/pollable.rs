@@ -21,13 +21,15 @@ impl Pollable {
 
     /// Waits until a read would not block, the peer is gone, or the descriptor failed.
     /// Dropping the wait is safe: nothing but a poll is in the ring.
-    pub async fn readable(&self) -> io::Result<()> {
-        self.0.readable(false).await
+    ///
+    /// Not an `async fn`, here and in what wraps it: each would add its own state to every idle task.
+    pub fn readable(&self) -> impl Future<Output = io::Result<()>> {
+        self.0.readable(false)
     }
 
     /// Waits until a write would not block or the descriptor failed.
-    pub async fn writable(&self) -> io::Result<()> {
-        self.0.writable(false).await
+    pub fn writable(&self) -> impl Future<Output = io::Result<()>> {
+        self.0.writable(false)
     }
 }
 

@@ -19,13 +19,13 @@ impl Stream {
     }
 
     /// Waits until [`Self::try_recv`] has something to say: bytes, the end, or an error.
-    pub async fn readable(&self) -> io::Result<()> {
-        self.0.readable().await
+    pub fn readable(&self) -> impl Future<Output = io::Result<()>> {
+        self.0.readable()
     }
 
     /// Waits until [`Self::try_send`] can take bytes, or the connection failed.
-    pub async fn writable(&self) -> io::Result<()> {
-        self.0.writable().await
+    pub fn writable(&self) -> impl Future<Output = io::Result<()>> {
+        self.0.writable()
     }
 
     /// Reads what is there, up to `buffer.len()`; 0 is the end of the stream.
