@@ -15,6 +15,7 @@ mod show;
 mod sources;
 mod value;
 
+pub use rules::check_addresses;
 pub(crate) use settings::MAX_SHARDS;
 pub use settings::{
     Channels, Config, Drain, Fanout, Heartbeat, Http, Inbox, Outbox, SETTINGS, Setting, Tcp,

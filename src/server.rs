@@ -21,8 +21,8 @@ use tracing::{error, info, warn};
 use crate::config::Config;
 use crate::limits::Plan;
 use crate::metrics::ShardMetrics;
-use crate::net::{build_runtime, ensure_port_free, own_file_table, pin_to_core};
-use crate::shard::{Doorbell, Link, Message, Ports, ShardEvent, Shared, connect};
+use crate::net::{HandedOver, build_runtime, ensure_port_free, own_file_table, pin_to_core};
+use crate::shard::{Door, Doorbell, Link, Message, Ports, ShardEvent, Shared, connect};
 use crate::{endpoints, log, shard};
 
 /// io_uring is not to be had (sysexits.h: EX_CONFIG).
@@ -73,13 +73,13 @@ impl Failure {
 }
 
 fn serve(config: &Config, plan: &Plan, ready_fd: Option<RawFd>) -> Result<(), Failure> {
-    let addresses = claim_ports(&config.listen)?;
+    let doors = doors(config)?;
     let (events, inbox) = unbounded();
     watch_signals(events.clone()).map_err(|error| Failure::new(error.to_string()))?;
     let shared = Arc::new(share(config, plan));
-    let mut links = start_shards(&shared, &addresses, &events, &inbox)?;
+    let mut links = start_shards(&shared, &doors, &events, &inbox)?;
     await_serving(&shared, &inbox)?;
-    announce(&addresses, plan, ready_fd);
+    announce(&doors, plan, ready_fd);
     await_signal(&inbox)?;
     drain(&shared, &mut links, &inbox)
 }
@@ -98,24 +98,34 @@ fn share(config: &Config, plan: &Plan) -> Shared {
     }
 }
 
-/// Finds out whether the ports are free, and which ones port 0 stands for.
-fn claim_ports(listen: &[SocketAddr]) -> Result<Vec<SocketAddr>, Failure> {
-    let claim = |address: &SocketAddr| {
-        ensure_port_free(*address).map_err(|error| {
-            let cure = match error.kind() {
-                io::ErrorKind::AddrInUse => {
-                    ": another process listens there; stop it or choose another port with --listen"
-                }
-                io::ErrorKind::PermissionDenied => {
-                    ": ports below 1024 need the capability CAP_NET_BIND_SERVICE"
-                }
-                io::ErrorKind::AddrNotAvailable => ": this machine has no such address",
-                _ => "",
-            };
-            Failure::new(format!("cannot listen on {address}: {error}{cure}"))
-        })
-    };
-    listen.iter().map(claim).collect()
+/// The sockets that were handed over, or else the configured addresses.
+fn doors(config: &Config) -> Result<Vec<Door>, Failure> {
+    let handed_over =
+        HandedOver::from_environment().map_err(|error| Failure::new(error.to_string()))?;
+    if handed_over.is_empty() {
+        return config.listen.iter().map(claim_port).collect();
+    }
+    let addresses: Vec<SocketAddr> = handed_over.iter().map(|socket| socket.address).collect();
+    crate::config::check_addresses(config, &addresses)
+        .map_err(|text| Failure::new(format!("LISTEN_FDS: {text}")))?;
+    Ok(handed_over.into_iter().map(Door::Adopt).collect())
+}
+
+/// Finds out whether a port is free, and which one port 0 stands for.
+fn claim_port(address: &SocketAddr) -> Result<Door, Failure> {
+    ensure_port_free(*address).map(Door::Bind).map_err(|error| {
+        let cure = match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                ": another process listens there; stop it, or choose another port with --listen"
+            }
+            io::ErrorKind::PermissionDenied => {
+                ": ports below 1024 need the capability CAP_NET_BIND_SERVICE"
+            }
+            io::ErrorKind::AddrNotAvailable => ": this machine has no such address",
+            _ => "",
+        };
+        Failure::new(format!("cannot listen on {address}: {error}{cure}"))
+    })
 }
 
 /// Starts the thread that waits for signals.
@@ -139,7 +149,7 @@ fn watch_signals(events: Sender<Event>) -> io::Result<()> {
 /// thread's links to them.
 fn start_shards(
     shared: &Arc<Shared>,
-    addresses: &[SocketAddr],
+    doors: &[Door],
     events: &Sender<Event>,
     inbox: &Receiver<Event>,
 ) -> Result<Vec<Link>, Failure> {
@@ -155,7 +165,7 @@ fn start_shards(
             id: id as u16,
             shared: Arc::clone(shared),
             ports,
-            addresses: addresses.to_vec(),
+            doors: doors.to_vec(),
             events: events.clone(),
             barrier: Arc::clone(&barrier),
         };
@@ -185,7 +195,7 @@ struct ShardStart {
     id: u16,
     shared: Arc<Shared>,
     ports: Ports,
-    addresses: Vec<SocketAddr>,
+    doors: Vec<Door>,
     events: Sender<Event>,
     barrier: Arc<Barrier>,
 }
@@ -214,7 +224,7 @@ impl ShardStart {
             self.id,
             self.shared,
             self.ports,
-            self.addresses,
+            self.doors,
             report,
         ));
     }
@@ -240,7 +250,8 @@ fn await_serving(shared: &Shared, inbox: &Receiver<Event>) -> Result<(), Failure
 }
 
 /// Says where the server is: for people, and for scripts that wait for it.
-fn announce(addresses: &[SocketAddr], plan: &Plan, ready_fd: Option<RawFd>) {
+fn announce(doors: &[Door], plan: &Plan, ready_fd: Option<RawFd>) {
+    let addresses: Vec<SocketAddr> = doors.iter().map(Door::address).collect();
     let mut text = format!(
         "longwire {}: {}, up to {} connections\n",
         env!("CARGO_PKG_VERSION"),
@@ -250,7 +261,7 @@ fn announce(addresses: &[SocketAddr], plan: &Plan, ready_fd: Option<RawFd>) {
         },
         plan.max_connections,
     );
-    for address in addresses {
+    for address in &addresses {
         text += &format!("listening on {address}\n");
     }
     if let Some(address) = addresses.first() {

@@ -105,20 +105,29 @@ fn first_duplicate(listen: &[SocketAddr]) -> Option<&SocketAddr> {
 
 /// An address others can reach needs a key, or the operator's word that none is wanted.
 fn check_exposure(loaded: &Loaded) -> Result<(), ConfigError> {
-    match exposed_address(&loaded.config) {
+    let config = &loaded.config;
+    check_addresses(config, &config.listen)
+        .map_err(|text| ConfigError::new(format!("{}: listen = {text}", loaded.origin("listen"))))
+}
+
+/// Whether the server may listen on `addresses`: those that others can reach need a key.
+///
+/// # Errors
+/// The address to blame, why, and the cures.
+pub fn check_addresses(config: &Config, addresses: &[SocketAddr]) -> Result<(), String> {
+    match exposed_address(config, addresses) {
         None => Ok(()),
-        Some(address) => Err(ConfigError::new(format!(
-            "{}: listen = {address} is reachable from other machines, and anybody there could publish; \
-             set api_keys, or insecure = true to allow it, or listen on 127.0.0.1",
-            loaded.origin("listen"),
-        ))),
+        Some(address) => Err(format!(
+            "{address} is reachable from other machines, and anybody there could publish; set \
+             api_keys, or insecure = true to allow it, or listen on 127.0.0.1"
+        )),
     }
 }
 
-fn exposed_address(config: &Config) -> Option<&SocketAddr> {
+fn exposed_address<'a>(config: &Config, addresses: &'a [SocketAddr]) -> Option<&'a SocketAddr> {
     if config.insecure || !config.api_keys.is_empty() {
         return None;
     }
     let is_loopback = |address: &&SocketAddr| address.ip().to_canonical().is_loopback();
-    config.listen.iter().find(|address| !is_loopback(address))
+    addresses.iter().find(|address| !is_loopback(address))
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
 use rustix::net::{SocketFlags, acceptfrom_with};
@@ -41,33 +41,103 @@ pub struct Accepted {
 }
 
 /// A listening socket of one shard.
-pub struct Listener(Pollable);
+pub struct Listener {
+    pollable: Pollable,
+    /// Others go on listening on the same socket when this process stops.
+    is_adopted: bool,
+}
+
+/// The number of the first descriptor a service manager hands over (sd_listen_fds(3)).
+const FIRST_HANDED_OVER: RawFd = 3;
+
+/// A listening socket that was handed over by whoever started this process. It has the same number in
+/// every file table and stays open as long as the process runs.
+#[derive(Clone, Copy, Debug)]
+pub struct HandedOver {
+    fd: RawFd,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl HandedOver {
+    /// The sockets that the environment of a service manager announces: LISTEN_FDS of them for the
+    /// process LISTEN_PID. Must be called before the first [`super::own_file_table`].
+    ///
+    /// # Errors
+    /// A descriptor that is announced and is not a listening internet socket.
+    pub fn from_environment() -> io::Result<Vec<Self>> {
+        let number = |name| std::env::var(name).ok()?.parse::<u32>().ok();
+        let count = match (number("LISTEN_PID"), number("LISTEN_FDS")) {
+            (Some(pid), Some(count)) if pid == std::process::id() => count,
+            _ => 0,
+        };
+        (FIRST_HANDED_OVER..)
+            .take(count as usize)
+            .map(Self::check)
+            .collect()
+    }
+
+    fn check(fd: RawFd) -> io::Result<Self> {
+        let wrong = |what: &str| io::Error::other(format!("descriptor {fd} of LISTEN_FDS {what}"));
+        if rustix::io::fcntl_getfd(Self::borrow(fd)).is_err() {
+            return Err(wrong("is not open"));
+        }
+        let borrowed = Self::borrow(fd);
+        let socket = SockRef::from(&borrowed);
+        if !socket.is_listener().unwrap_or(false) {
+            return Err(wrong("is not a listening socket"));
+        }
+        let address = local_addr(&socket).map_err(|_| wrong("is not an internet socket"))?;
+        Ok(Self { fd, address })
+    }
+
+    fn borrow(fd: RawFd) -> BorrowedFd<'static> {
+        // SAFETY: descriptors handed over at the start belong to nobody else in this process and are
+        // never closed; one that was never open is only asked whether it is.
+        unsafe { BorrowedFd::borrow_raw(fd) }
+    }
+}
 
 impl Listener {
     /// Binds `address` with SO_REUSEPORT, so that every shard can have a listener of its own there.
     pub fn bind(address: SocketAddr, options: &TcpOptions) -> io::Result<Self> {
         let socket = open(address)?;
         socket.set_reuse_port(true)?;
-        apply(&socket, options)?;
+        apply(&SockRef::from(&socket), options)?;
         socket.bind(&address.into())?;
         socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
-        Ok(Self(Pollable::from_fd(socket.into())?))
+        Ok(Self {
+            pollable: Pollable::from_fd(socket.into())?,
+            is_adopted: false,
+        })
+    }
+
+    /// Listens on a socket that was handed over, beside every other shard that does. What is accepted
+    /// inherits `options` but for the backlog, which whoever opened it has chosen.
+    pub fn adopt(socket: HandedOver, options: &TcpOptions) -> io::Result<Self> {
+        let fd = rustix::io::fcntl_dupfd_cloexec(HandedOver::borrow(socket.fd), 0)?;
+        rustix::io::ioctl_fionbio(&fd, true)?;
+        apply(&SockRef::from(&fd), options)?;
+        Ok(Self {
+            pollable: Pollable::from_fd(fd)?,
+            is_adopted: true,
+        })
     }
 
     /// The address bound, with the port the kernel chose if 0 was asked for.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        local_addr(&SockRef::from(&self.0))
+        local_addr(&SockRef::from(&self.pollable))
     }
 
     /// Waits until a connection is ready, or the listener was stopped.
     pub fn readable(&self) -> impl Future<Output = io::Result<()>> {
-        self.0.readable()
+        self.pollable.readable()
     }
 
     /// Takes one connection that is ready; `WouldBlock` if there is none.
     pub fn try_accept(&self) -> io::Result<Accepted> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let (fd, peer) = acceptfrom_with(&self.0, flags)?;
+        let (fd, peer) = acceptfrom_with(&self.pollable, flags)?;
         let peer = peer
             .and_then(|address| SocketAddr::try_from(address).ok())
             .ok_or_else(|| io::Error::other("a peer without an internet address"))?;
@@ -78,10 +148,14 @@ impl Listener {
     }
 
     /// Stops listening at once: connections in the backlog are refused, waits return. Closing alone
-    /// is not enough while another file table may still hold the socket.
+    /// is not enough while another file table may still hold the socket. One that was handed over goes
+    /// on listening, for whoever comes next; here nobody must accept from it any more.
     pub fn stop(&self) {
+        if self.is_adopted {
+            return;
+        }
         // ENOTCONN says that it was stopped before.
-        let _ = SockRef::from(&self.0).shutdown(Shutdown::Both);
+        let _ = SockRef::from(&self.pollable).shutdown(Shutdown::Both);
     }
 }
 
@@ -107,7 +181,7 @@ fn open(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn apply(socket: &Socket, options: &TcpOptions) -> io::Result<()> {
+fn apply(socket: &SockRef<'_>, options: &TcpOptions) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(
         &TcpKeepalive::new()
@@ -133,7 +207,7 @@ fn local_addr(socket: &SockRef<'_>) -> io::Result<SocketAddr> {
 }
 
 impl AsFd for Listener {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.0.as_fd()
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pollable.as_fd()
     }
 }

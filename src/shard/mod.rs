@@ -64,7 +64,7 @@ pub use doorbell::{Doorbell, DoorbellWaiter};
 pub use http::PublishReply;
 pub use inbox::{Allowance, Inbox, Link, Message, Ports, connect};
 pub use session::Purpose;
-pub use tasks::{Reporter, ShardEvent, run};
+pub use tasks::{Door, Reporter, ShardEvent, run};
 
 /// Connections over the limit that are being told so at a time; more are closed without a word. Their
 /// descriptors come out of the reserve.

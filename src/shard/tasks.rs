@@ -12,7 +12,7 @@ use monoio::time::sleep;
 
 use crate::hub::Key;
 use crate::metrics::RefusalReason;
-use crate::net::{Accepted, GiveWay, Listener, Stream, TcpOptions};
+use crate::net::{Accepted, GiveWay, HandedOver, Listener, Stream, TcpOptions};
 
 use super::inbox::{Inbox, Message};
 use super::local_bell::LocalBell;
@@ -54,23 +54,18 @@ pub type Reporter = Rc<dyn Fn(ShardEvent)>;
 
 /// Runs a shard in the calling thread's runtime until it is told to stop. Its thread has a file table
 /// of its own by now.
-pub async fn run(
-    id: u16,
-    shared: Arc<Shared>,
-    ports: Ports,
-    addresses: Vec<SocketAddr>,
-    events: Reporter,
-) {
+pub async fn run(id: u16, shared: Arc<Shared>, ports: Ports, doors: Vec<Door>, events: Reporter) {
     let tcp = tcp_options(&shared);
     let shard = match start(Core::new(id, shared, ports.links)) {
         Ok(shard) => shard,
         Err(error) => return events(ShardEvent::Failed(error.to_string())),
     };
     let mut listeners = Vec::new();
-    for address in addresses {
-        match Listener::bind(address, &tcp) {
+    for door in doors {
+        match door.open(&tcp) {
             Ok(listener) => listeners.push(Rc::new(listener)),
             Err(error) => {
+                let address = door.address();
                 let text = format!("cannot listen on {address}: {error}");
                 return events(ShardEvent::Failed(text));
             }
@@ -85,6 +80,32 @@ pub async fn run(
     monoio::spawn(sample_turns(shard));
     events(ShardEvent::Serving);
     shard.stop_bell.wait().await;
+}
+
+/// Where connections come in.
+#[derive(Clone, Copy, Debug)]
+pub enum Door {
+    /// An address every shard listens on for itself.
+    Bind(SocketAddr),
+    /// A socket that was handed over, which all shards share.
+    Adopt(HandedOver),
+}
+
+impl Door {
+    /// Where it is.
+    pub fn address(&self) -> SocketAddr {
+        match self {
+            Self::Bind(address) => *address,
+            Self::Adopt(socket) => socket.address,
+        }
+    }
+
+    fn open(&self, options: &TcpOptions) -> io::Result<Listener> {
+        match self {
+            Self::Bind(address) => Listener::bind(*address, options),
+            Self::Adopt(socket) => Listener::adopt(*socket, options),
+        }
+    }
 }
 
 /// A shard lives as long as its thread, and its tasks refer to it: it is never freed.
@@ -114,9 +135,12 @@ fn tcp_options(shared: &Shared) -> TcpOptions {
 
 /// Takes new connections until the listener is stopped.
 async fn accept(shard: &'static Shard, listener: Rc<Listener>) {
-    while !shard.enter(|core| core.is_draining()) {
+    loop {
         if listener.readable().await.is_err() {
             sleep(ACCEPT_REST).await;
+        }
+        if shard.enter(|core| core.is_draining()) {
+            return;
         }
         for _ in 0..ACCEPTS_PER_TURN {
             match listener.try_accept() {
