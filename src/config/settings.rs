@@ -187,8 +187,6 @@ settings! {
         keepalive_timeout_ms: u32 = 75_000, timer(1, HOUR_MS);
         /// Requests served on one connection before it is closed.
         keepalive_requests: u32 = 10_000, count(1, u32::MAX as u64);
-        /// Most requests of one connection that wait for their answers; further ones stay unread.
-        pipeline: usize = 16, count(1, 1_024);
     }
     /// Limits of what a WebSocket client sends (RFC 6455).
     websocket: WebSocket {
