@@ -44,8 +44,7 @@ impl Core {
             }
             match session.stream.try_recv(scratch) {
                 Ok(0) => {
-                    let reason = self.end_reason(key, CloseReason::EndOfFile);
-                    self.end(key, reason, false);
+                    self.end_of_file(key);
                     return Next::End;
                 }
                 Ok(read) => {
@@ -77,6 +76,25 @@ impl Core {
                 false
             }
             _ => true,
+        }
+    }
+
+    /// The client has ended its side. It may still read: what was answered to it goes out, without
+    /// anybody waiting for bytes any more.
+    fn end_of_file(&mut self, key: Key) {
+        let reason = self.end_reason(key, CloseReason::EndOfFile);
+        let Some(session) = self.sessions.get(key) else {
+            return;
+        };
+        let is_open = matches!(session.stage, Stage::WebSocket(_));
+        if session.outbox.is_none() || is_open {
+            return self.end(key, reason, false);
+        }
+        self.finish(key, reason);
+        if let Some(session) = self.sessions.get_mut(key)
+            && let Stage::Closing(closing) = &mut session.stage
+        {
+            closing.awaits = Awaits::LastFlush;
         }
     }
 

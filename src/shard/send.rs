@@ -109,6 +109,10 @@ impl Core {
                 closing.awaits = Awaits::EndOfFile;
                 session.stream.shutdown(Shutdown::Write);
             }
+            Stage::Closing(closing) if closing.awaits == Awaits::LastFlush => {
+                let reason = closing.reason;
+                self.end(key, reason, false);
+            }
             Stage::WebSocket(_) => self.resume(key),
             _ => {}
         }

@@ -91,6 +91,8 @@ pub(super) enum Awaits {
     Flush,
     /// The client to end TCP, after this side has.
     EndOfFile,
+    /// The outbox to be sent; the client has ended its side already.
+    LastFlush,
 }
 
 /// A session's place in a channel.
