@@ -346,9 +346,24 @@ impl Core {
         }
     }
 
+    /// Goes on with a connection whose answers are all out.
+    pub(super) fn resume_http(&mut self, key: Key) {
+        if let Some(http) = self.take_http(key) {
+            self.run_http(key, http);
+        }
+        self.wake_if_resumed(key);
+    }
+
     /// Goes on with a connection's requests as far as its bytes and its answers allow.
     fn run_http(&mut self, key: Key, mut http: Box<HttpStage>) {
         loop {
+            if self
+                .sessions
+                .get(key)
+                .is_some_and(|session| session.outbox.is_some())
+            {
+                return self.put_http(key, http);
+            }
             let before = http.held_bytes();
             let progress = http.advance(&self.limits.head, self.shared.config.http.body_bytes);
             self.count_request_bytes(before, http.held_bytes());

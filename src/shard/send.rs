@@ -114,6 +114,7 @@ impl Core {
                 self.end(key, reason, false);
             }
             Stage::WebSocket(_) => self.resume(key),
+            Stage::Http(_) => self.resume_http(key),
             _ => {}
         }
     }

@@ -108,7 +108,8 @@ impl Session {
     /// True while nothing more may be read from the client.
     pub fn is_paused(&self) -> bool {
         match &self.stage {
-            Stage::Http(http) => http.is_paused(),
+            // A client that does not read its answers gets no further ones.
+            Stage::Http(http) => http.is_paused() || self.outbox.is_some(),
             Stage::WebSocket(websocket) => websocket.is_paused(self.outbox.is_some()),
             Stage::Closing(_) | Stage::Busy => false,
         }
