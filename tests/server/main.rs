@@ -1,0 +1,17 @@
+//! The server seen from outside: every test starts the real binary on a free port of its own and talks to it over TCP.
+//!
+//! The client side is written here from RFC 6455 and RFC 9112 with plain sockets and none of the server's own code, so that
+//! one misreading cannot hide on both sides. `LONGWIRE_BIN` names another binary to test, for example the release build.
+//!
+//! Nothing is asserted about time: a test waits for what it expects, up to [`harness::PATIENCE`], and fails when that is over.
+
+mod config_errors;
+mod harness;
+mod heartbeat;
+mod http;
+mod limits;
+mod publish;
+mod shutdown;
+mod slow_reader;
+mod startup;
+mod websocket;
