@@ -21,6 +21,12 @@ impl Clock {
         self.started.elapsed().as_secs() as u32
     }
 
+    /// Lets time pass, for tests.
+    #[cfg(test)]
+    pub fn advance(&mut self, by: Duration) {
+        self.started -= by;
+    }
+
     /// How long until the next whole second begins.
     pub fn until_next_second(&self) -> Duration {
         let part = self.started.elapsed().subsec_nanos();

@@ -190,6 +190,11 @@ impl ShardMetrics {
         self.closes[reason as usize].add(1);
     }
 
+    /// Connections ended for `reason`.
+    pub fn closes(&self, reason: CloseReason) -> u64 {
+        self.closes[reason as usize].get()
+    }
+
     /// Counts a connection that was not let in.
     pub fn refused(&self, reason: RefusalReason) {
         self.refused[reason as usize].add(1);

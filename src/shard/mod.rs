@@ -31,6 +31,8 @@ mod receive;
 mod send;
 mod session;
 mod tasks;
+#[cfg(test)]
+mod testing;
 mod timers;
 
 // `park_flag` names its atomics through here, so that a model checker can put its own in their place.

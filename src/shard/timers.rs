@@ -48,12 +48,15 @@ impl Core {
             return;
         };
         let of_stage = match &session.stage {
+            // The one that counts: whatever is in its outbox, it has been given up.
+            Stage::Closing(closing) => {
+                return self.wheel.schedule(key.slot, closing.deadline_s);
+            }
             Stage::Http(http) => http.deadline_s,
             Stage::WebSocket(websocket) => match websocket.message_deadline_s {
                 0 => session.vitals.deadline_s(),
                 message_s => session.vitals.deadline_s().min(message_s),
             },
-            Stage::Closing(closing) => closing.deadline_s,
             Stage::Busy => u32::MAX,
         };
         let of_outbox = session
@@ -173,5 +176,35 @@ impl Core {
         {
             closing.reason = reason;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::proto::frame::{Opcode, encode_frame};
+    use crate::shard::testing::{Bed, Client, with_cores};
+
+    /// A subscriber that reads nothing, with most of a frame of `bytes` waiting for it.
+    fn slow_reader(bed: &mut Bed, bytes: usize) -> Client {
+        let client = bed.websocket(0, "/channels/a");
+        let mut frame = Vec::new();
+        encode_frame(&mut frame, Opcode::Binary, &vec![0; bytes]);
+        bed.cores[0].send(client.key, frame);
+        client
+    }
+
+    #[test]
+    fn a_closing_session_is_left_alone_until_its_own_deadline() {
+        with_cores(1, Config::default(), |bed| {
+            let client = slow_reader(bed, 150_000);
+            bed.pass_seconds(30);
+            let core = &bed.cores[0];
+            assert!(core.sessions.get(client.key).is_none());
+            let closes = core.metrics.closes(CloseReason::SlowConsumer);
+            assert_eq!(closes, 1);
+            assert_eq!(core.metrics.outbox_bytes.get(), 0);
+        });
     }
 }

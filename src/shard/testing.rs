@@ -1,0 +1,209 @@
+//! Cores without their tasks, and clients to talk to them: for the tests of this module.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use socket2::SockRef;
+
+use crate::config::Config;
+use crate::endpoints;
+use crate::hub::Key;
+use crate::metrics::ShardMetrics;
+use crate::net::{Stream, build_runtime};
+
+use super::receive::Next;
+use super::{Core, Doorbell, Inbox, Shared, connect};
+
+/// Room for any test's connections.
+const CONNECTIONS: usize = 1000;
+/// A send buffer that a few frames fill.
+const SEND_BUFFER_BYTES: usize = 4096;
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The cores of a server, driven by hand.
+pub(super) struct Bed {
+    pub cores: Vec<Core>,
+    inboxes: Vec<Inbox>,
+    scratch: Vec<u8>,
+}
+
+/// A connection, seen from both sides.
+pub(super) struct Client {
+    pub shard: usize,
+    pub key: Key,
+    pub socket: TcpStream,
+}
+
+/// Runs `test` on a server of `shards` shards, in a thread that has a ring.
+pub(super) fn with_cores(shards: usize, config: Config, test: impl FnOnce(&mut Bed)) {
+    let mut runtime = build_runtime().unwrap();
+    runtime.block_on(async { test(&mut Bed::new(shards, config)) });
+}
+
+impl Bed {
+    fn new(shards: usize, config: Config) -> Self {
+        let bells: Vec<_> = (0..shards)
+            .map(|_| Arc::new(Doorbell::open().unwrap()))
+            .collect();
+        let (ports, _) = connect(&bells, config.inbox.messages, 1 << 20);
+        let shared = Arc::new(Shared {
+            connections_per_shard: CONNECTIONS,
+            metrics: (0..shards)
+                .map(|_| Arc::new(ShardMetrics::default()))
+                .collect(),
+            channel_hash: std::hash::RandomState::new(),
+            is_ready: AtomicBool::new(true),
+            handler: endpoints::HANDLER,
+            log_lines_dropped: || 0,
+            config,
+        });
+        let (mut cores, mut inboxes) = (Vec::new(), Vec::new());
+        for (id, ports) in ports.into_iter().enumerate() {
+            cores.push(Core::new(id as u16, Arc::clone(&shared), ports.links));
+            inboxes.push(ports.inbox);
+        }
+        Self {
+            cores,
+            inboxes,
+            scratch: vec![0; 64 * 1024],
+        }
+    }
+
+    /// A new connection to a shard. Both sides have small buffers.
+    pub fn connect(&mut self, shard: usize) -> Client {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        SockRef::from(&listener)
+            .set_recv_buffer_size(SEND_BUFFER_BYTES)
+            .unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        SockRef::from(&socket)
+            .set_recv_buffer_size(SEND_BUFFER_BYTES)
+            .unwrap();
+        let (accepted, peer) = listener.accept().unwrap();
+        SockRef::from(&accepted)
+            .set_send_buffer_size(SEND_BUFFER_BYTES)
+            .unwrap();
+        let stream = Rc::new(Stream::from_fd(accepted.into()).unwrap());
+        let key = self.cores[shard].accept(stream, peer).unwrap();
+        Client { shard, key, socket }
+    }
+
+    /// A WebSocket at `path`, open.
+    pub fn websocket(&mut self, shard: usize, path: &str) -> Client {
+        let mut client = self.connect(shard);
+        self.say(&mut client, upgrade(path).as_bytes());
+        self.pass_messages();
+        let head = client.head();
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        client
+    }
+
+    /// The client sends, and its shard receives.
+    pub fn say(&mut self, client: &mut Client, bytes: &[u8]) -> Next {
+        client.socket.write_all(bytes).unwrap();
+        self.receive(client)
+    }
+
+    /// A shard receives what there is, or learns that the client is gone.
+    pub fn receive(&mut self, client: &Client) -> Next {
+        let core = &mut self.cores[client.shard];
+        let Some(session) = core.sessions.get(client.key) else {
+            return Next::End;
+        };
+        await_readable(&session.stream);
+        core.receive(client.key, &mut self.scratch)
+    }
+
+    /// Shards handle messages until there are none.
+    pub fn pass_messages(&mut self) {
+        let mut quiet = false;
+        while !quiet {
+            quiet = true;
+            for (core, inbox) in self.cores.iter_mut().zip(&self.inboxes) {
+                while let Some((from, message)) = inbox.pop() {
+                    core.handle(from, message);
+                    quiet = false;
+                }
+            }
+        }
+    }
+
+    /// Time passes on every shard, and deadlines come. Fails if a shard never gets done with them.
+    pub fn pass_seconds(&mut self, seconds: u32) {
+        for core in &mut self.cores {
+            for _ in 0..seconds {
+                core.clock.advance(Duration::from_secs(1));
+                assert!(!core.expire(CONNECTIONS), "deadlines without end");
+            }
+        }
+    }
+
+    /// A channel that `owner` owns.
+    pub fn channel_of(&self, owner: u16) -> String {
+        (0..)
+            .map(|number| format!("channel-{number}"))
+            .find(|name| self.cores[0].shared.owner_of(name) == owner)
+            .unwrap()
+    }
+}
+
+impl Client {
+    /// Reads one HTTP head.
+    pub fn head(&mut self) -> String {
+        let mut head = Vec::new();
+        let mut byte = [0];
+        while !head.ends_with(b"\r\n\r\n") {
+            self.socket.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        String::from_utf8(head).unwrap()
+    }
+
+    /// Reads one frame: its first byte and its payload.
+    pub fn frame(&mut self) -> (u8, Vec<u8>) {
+        let mut header = [0; 2];
+        self.socket.read_exact(&mut header).unwrap();
+        let mut length = u64::from(header[1]);
+        let mut longer = [0; 8];
+        if header[1] >= 126 {
+            let bytes = if header[1] == 126 { 2 } else { 8 };
+            self.socket.read_exact(&mut longer[8 - bytes..]).unwrap();
+            length = u64::from_be_bytes(longer);
+        }
+        let mut payload = vec![0; length as usize];
+        self.socket.read_exact(&mut payload).unwrap();
+        (header[0], payload)
+    }
+
+    /// Ends the connection with RST.
+    pub fn reset(self) {
+        SockRef::from(&self.socket)
+            .set_linger(Some(Duration::ZERO))
+            .unwrap();
+    }
+}
+
+/// An opening handshake.
+pub(super) fn upgrade(path: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+}
+
+fn await_readable(stream: &Stream) {
+    let mut polled = [PollFd::new(stream, PollFlags::IN)];
+    let patience = Timespec::try_from(PATIENCE).unwrap();
+    assert_eq!(
+        poll(&mut polled, Some(&patience)).unwrap(),
+        1,
+        "nothing came"
+    );
+}
