@@ -269,6 +269,7 @@ impl Core {
         if shard == self.id {
             self.handle(shard, message);
         } else if self.links[usize::from(shard)].send_control(message) {
+            self.has_waiting_control = true;
             self.metrics.control_waits.add(1);
         }
     }
@@ -279,7 +280,8 @@ impl Core {
             .links
             .iter_mut()
             .filter_map(|link| link.flush().then_some(()));
-        waiting.count() > 0
+        self.has_waiting_control = waiting.count() > 0;
+        self.has_waiting_control
     }
 
     /// Deals with a message of another shard.

@@ -248,6 +248,8 @@ pub struct Core {
     local: LocalChannels,
     owned: OwnedChannels,
     links: Vec<Link>,
+    /// Control messages wait for a place in another shard's inbox.
+    has_waiting_control: bool,
     /// Local channels whose next pass may begin.
     ready: VecDeque<Key>,
     passes: VecDeque<Pass>,
@@ -276,6 +278,7 @@ impl Core {
             local: LocalChannels::default(),
             owned: OwnedChannels::new(channels),
             links,
+            has_waiting_control: false,
             ready: VecDeque::new(),
             passes: VecDeque::new(),
             request_bytes: 0,
@@ -386,6 +389,7 @@ pub struct Shard {
     /// Every read of every session goes here first.
     scratch: RefCell<Box<[u8]>>,
     fanout_bell: LocalBell,
+    links_bell: LocalBell,
     stop_bell: LocalBell,
     give_way: GiveWay,
 }
@@ -400,6 +404,9 @@ impl Shard {
         }
         if !core.ready.is_empty() {
             self.fanout_bell.ring();
+        }
+        if core.has_waiting_control {
+            self.links_bell.ring();
         }
         result
     }

@@ -75,6 +75,7 @@ pub async fn run(id: u16, shared: Arc<Shared>, ports: Ports, doors: Vec<Door>, e
         monoio::spawn(accept(shard, Rc::clone(listener)));
     }
     monoio::spawn(inbox(shard, ports.inbox, listeners, Rc::clone(&events)));
+    monoio::spawn(flush_links(shard));
     monoio::spawn(fan_out(shard));
     monoio::spawn(timers(shard));
     monoio::spawn(sample_turns(shard));
@@ -114,6 +115,7 @@ fn start(core: Core) -> io::Result<&'static Shard> {
         core: core.into(),
         scratch: vec![0; SCRATCH_BYTES].into_boxed_slice().into(),
         fanout_bell: LocalBell::default(),
+        links_bell: LocalBell::default(),
         stop_bell: LocalBell::default(),
         give_way: GiveWay::new()?,
     })))
@@ -232,13 +234,7 @@ async fn inbox(
         Err(error) => return events(ShardEvent::Failed(error.to_string())),
     };
     loop {
-        let wait = waiter.wait(|| !inbox.is_empty());
-        if shard.enter(Core::flush_links) {
-            // Out of time or not, the links try again.
-            let _ = monoio::time::timeout(LINK_RETRY, wait).await;
-        } else {
-            wait.await;
-        }
+        waiter.wait(|| !inbox.is_empty()).await;
         while shard.enter(|core| handle(core, &inbox, shard, &listeners, &events)) {
             shard.give_way.turn().await;
         }
@@ -269,6 +265,16 @@ fn handle(
         }
     }
     true
+}
+
+/// Sends control messages that had no place when they came up, whichever task they came from.
+async fn flush_links(shard: &'static Shard) {
+    loop {
+        shard.links_bell.wait().await;
+        while shard.enter(Core::flush_links) {
+            sleep(LINK_RETRY).await;
+        }
+    }
 }
 
 /// Closes every session within `window`, then says so.
@@ -321,5 +327,38 @@ async fn sample_turns(shard: &'static Shard) {
         let began = Instant::now();
         shard.give_way.turn().await;
         shard.enter(|core| core.metrics.turn.observe(began.elapsed()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::net::build_runtime;
+    use crate::shard::testing::Bed;
+
+    #[test]
+    fn control_messages_without_a_place_go_out_when_there_is_one() {
+        const MESSAGES: usize = 20;
+        let mut config = Config::default();
+        config.inbox.messages = 16;
+        build_runtime().unwrap().block_on(async {
+            let mut bed = Bed::new(2, config);
+            let shard = start(bed.cores.remove(0)).unwrap();
+            monoio::spawn(flush_links(shard));
+            for _ in 0..MESSAGES {
+                shard.enter(|core| core.tell(1, Message::Stop));
+            }
+            // Nobody says anything to the shard that has something to say.
+            let all = async {
+                let mut handled = 0;
+                while handled < MESSAGES {
+                    sleep(LINK_RETRY).await;
+                    handled += std::iter::from_fn(|| bed.inboxes[1].pop()).count();
+                }
+            };
+            let patience = Duration::from_secs(10);
+            assert!(monoio::time::timeout(patience, all).await.is_ok());
+        });
     }
 }

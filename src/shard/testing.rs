@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The cores of a server, driven by hand.
 pub(super) struct Bed {
     pub cores: Vec<Core>,
-    inboxes: Vec<Inbox>,
+    pub inboxes: Vec<Inbox>,
     scratch: Vec<u8>,
 }
 
@@ -47,7 +47,8 @@ pub(super) fn with_cores(shards: usize, config: Config, test: impl FnOnce(&mut B
 }
 
 impl Bed {
-    fn new(shards: usize, config: Config) -> Self {
+    /// `shards` cores and the ways between them. Clients need the thread to have a ring.
+    pub fn new(shards: usize, config: Config) -> Self {
         let bells: Vec<_> = (0..shards)
             .map(|_| Arc::new(Doorbell::open().unwrap()))
             .collect();
