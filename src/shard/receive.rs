@@ -122,6 +122,7 @@ impl Core {
         let Some(mut reader) = self.take_reader(key) else {
             return;
         };
+        let mut is_message_over = false;
         loop {
             let (consumed, closed) = match reader.next(Role::Server, &self.limits.message, input) {
                 // Also frees what the last message was gathered in.
@@ -135,12 +136,13 @@ impl Core {
             if closed {
                 return;
             }
+            is_message_over |= !reader.is_partial();
             input = &mut input[consumed..];
             if self.put_aside(key, input) {
                 break;
             }
         }
-        self.put_reader(key, reader);
+        self.put_reader(key, reader, is_message_over);
     }
 
     /// Acts on what a client sent. True if the session's WebSocket is no longer open.
@@ -248,7 +250,9 @@ impl Core {
         }
     }
 
-    fn put_reader(&mut self, key: Key, reader: MessageReader) {
+    /// Gives a session its reader back. `is_message_over`: what was partial before came to its end; what
+    /// is partial now, began later.
+    fn put_reader(&mut self, key: Key, reader: MessageReader, is_message_over: bool) {
         let deadline_s = self.now_s() + self.limits.message_timeout_s;
         let Some(session) = self.sessions.get_mut(key) else {
             return;
@@ -256,7 +260,7 @@ impl Core {
         let Stage::WebSocket(websocket) = &mut session.stage else {
             return;
         };
-        let was_partial = websocket.message_deadline_s != 0;
+        let was_partial = websocket.message_deadline_s != 0 && !is_message_over;
         let is_partial = reader.is_partial();
         websocket.reader = reader;
         if !is_partial {
@@ -703,5 +707,42 @@ fn kind_of_text(payload: &[u8]) -> Kind {
     match serde_json::from_slice::<&serde_json::value::RawValue>(payload) {
         Ok(_) => Kind::Json,
         Err(_) => Kind::Text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::proto::frame::encode_masked_frame;
+    use crate::shard::testing::with_cores;
+
+    fn masked(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+        let mut frame = Vec::new();
+        encode_masked_frame(&mut frame, opcode, [1, 2, 3, 4], payload);
+        frame
+    }
+
+    #[test]
+    fn a_client_that_never_pauses_between_messages_is_not_taken_for_one_that_never_ends_one() {
+        let config = Config {
+            echo: true,
+            ..Config::default()
+        };
+        let message = masked(Opcode::Text, b"hello");
+        let (begin, end) = message.split_at(4);
+        with_cores(1, config, |bed| {
+            let mut client = bed.websocket(0, "/echo");
+            bed.say(&mut client, begin);
+            for _ in 0..100 {
+                bed.say(&mut client, &[end, begin].concat());
+                assert_eq!(client.message(), b"hello");
+                bed.pass_seconds(1);
+            }
+            // And the one that does not end is noticed.
+            bed.pass_seconds(31);
+            let stage = bed.cores[0].stage(client.key);
+            assert!(matches!(stage, Some(Stage::Closing(_))));
+        });
     }
 }

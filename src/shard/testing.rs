@@ -183,6 +183,16 @@ impl Client {
         (header[0], payload)
     }
 
+    /// Reads the payload of the next message, past any ping.
+    pub fn message(&mut self) -> Vec<u8> {
+        loop {
+            match self.frame() {
+                (0x89, _) => {}
+                (_, payload) => return payload,
+            }
+        }
+    }
+
     /// Ends the connection with RST.
     pub fn reset(self) {
         SockRef::from(&self.socket)
