@@ -336,11 +336,14 @@ impl Core {
             return;
         };
         channel.interest = Interest::Held { owned };
-        for session in std::mem::take(&mut channel.joining) {
-            if self.sessions.get(session).is_some() {
-                self.add_subscriber(local, session);
-                self.open_joined(session);
-            }
+        let mut joining = std::mem::take(&mut channel.joining);
+        joining.retain(|session| self.awaits_joined(*session));
+        // All of them first: opening one may end it, and the channel is left with its last subscriber.
+        for session in &joining {
+            self.add_subscriber(local, *session);
+        }
+        for session in joining {
+            self.open_joined(session);
         }
         self.leave_if_empty(local);
     }
@@ -402,5 +405,41 @@ impl Core {
     fn close_overloaded(&mut self, key: Key) {
         let text = "publication not sequenced, try again later";
         self.close(key, CloseCode::TryAgainLater, text, CloseReason::Overloaded);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+    use crate::shard::testing::{upgrade, with_cores};
+
+    #[test]
+    fn a_session_that_is_gone_when_its_channel_opens_takes_nobody_with_it() {
+        with_cores(2, Config::default(), |bed| {
+            let path = format!("/channels/{}", bed.channel_of(1));
+            let mut gone = bed.connect(0);
+            let mut here = bed.connect(0);
+            bed.say(&mut gone, upgrade(&path).as_bytes());
+            bed.say(&mut here, upgrade(&path).as_bytes());
+            gone.reset();
+            bed.pass_messages();
+            assert!(here.head().starts_with("HTTP/1.1 101 "));
+            assert_eq!(bed.cores[0].metrics.subscriptions.get(), 1);
+            assert_eq!(bed.cores[0].local.len(), 1);
+        });
+    }
+
+    #[test]
+    fn a_session_that_gave_up_waiting_for_its_channel_is_not_subscribed() {
+        with_cores(2, Config::default(), |bed| {
+            let path = format!("/channels/{}", bed.channel_of(1));
+            let mut client = bed.connect(0);
+            bed.say(&mut client, upgrade(&path).as_bytes());
+            bed.pass_seconds(11);
+            assert!(client.head().starts_with("HTTP/1.1 504 "));
+            bed.pass_messages();
+            assert_eq!(bed.cores[0].metrics.subscriptions.get(), 0);
+            assert_eq!(bed.cores[0].local.len(), 0);
+        });
     }
 }

@@ -361,11 +361,12 @@ impl Core {
     /// Goes on with a connection's requests as far as its bytes and its answers allow.
     fn run_http(&mut self, key: Key, mut http: Box<HttpStage>) {
         loop {
-            if self
+            // It may have ended with the last answer, or be full of it: the next request waits then.
+            let takes_more = self
                 .sessions
                 .get(key)
-                .is_some_and(|session| session.outbox.is_some())
-            {
+                .is_some_and(|session| session.outbox.is_none());
+            if !takes_more {
                 return self.put_http(key, http);
             }
             let before = http.held_bytes();
@@ -601,6 +602,14 @@ impl Core {
         }
     }
 
+    /// Whether a session waits for the owner of its channel.
+    pub(super) fn awaits_joined(&self, key: Key) -> bool {
+        match self.stage(key) {
+            Some(Stage::Http(http)) => matches!(http.phase, Phase::AwaitJoined { .. }),
+            _ => false,
+        }
+    }
+
     /// The owner delivers now: the WebSocket that waited for it opens.
     pub(super) fn open_joined(&mut self, key: Key) {
         let Some(mut http) = self.take_http(key) else {
@@ -715,12 +724,34 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::proto::frame::encode_masked_frame;
-    use crate::shard::testing::with_cores;
+    use crate::shard::testing::{CountedWakes, upgrade, with_cores};
 
     fn masked(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
         let mut frame = Vec::new();
         encode_masked_frame(&mut frame, opcode, [1, 2, 3, 4], payload);
         frame
+    }
+
+    #[test]
+    fn requests_of_a_client_that_is_gone_are_dropped() {
+        with_cores(2, Config::default(), |bed| {
+            let (own, other) = (bed.channel_of(0), bed.channel_of(1));
+            let mut client = bed.connect(0);
+            let publish = format!(
+                "POST /channels/{other} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx"
+            );
+            let requests = publish + &upgrade(&format!("/channels/{own}"));
+            bed.say(&mut client, requests.as_bytes());
+            let (waker, wakes) = CountedWakes::waker();
+            assert!(!bed.cores[0].is_resumed(client.key, &waker));
+            client.reset();
+            bed.pass_messages();
+            // Its task learns of it, and no channel is kept open for it.
+            assert_eq!(wakes.count(), 1);
+            assert_eq!(bed.cores[0].sessions.len(), 0);
+            assert_eq!(bed.cores[0].local.len(), 0);
+            assert_eq!(bed.cores[0].metrics.request_body_bytes.get(), 0);
+        });
     }
 
     #[test]

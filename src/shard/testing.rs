@@ -4,7 +4,8 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::task::{Wake, Waker};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -198,6 +199,28 @@ impl Client {
         SockRef::from(&self.socket)
             .set_linger(Some(Duration::ZERO))
             .unwrap();
+    }
+}
+
+/// How often a task was woken.
+#[derive(Default)]
+pub(super) struct CountedWakes(AtomicU32);
+
+impl CountedWakes {
+    /// A waker, and what counts its wakes.
+    pub fn waker() -> (Waker, Arc<Self>) {
+        let wakes = Arc::<Self>::default();
+        (Waker::from(Arc::clone(&wakes)), wakes)
+    }
+
+    pub fn count(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Wake for CountedWakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
 
