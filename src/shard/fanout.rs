@@ -128,10 +128,10 @@ impl Core {
         if frames.len() == pass.batch.frames().len() {
             return u64::from(pass.batch.publications());
         }
-        let mut at = 0;
+        let mut rest = &frames[..];
         let mut count = 0;
-        while at < frames.len() {
-            at = frame_end(frames, at + 1);
+        while !rest.is_empty() {
+            rest = &rest[frame_end(rest, 1)..];
             count += 1;
         }
         count
