@@ -78,6 +78,24 @@ impl Outbox {
         Ok(())
     }
 
+    /// Forgets everything but the frame that is partly out, and appends the last frame of all, a short
+    /// one: no limit keeps it back. `frame_end(segment, sent)` says where the frame that is out ends.
+    pub fn cut(&mut self, last: Bytes, frame_end: impl FnOnce(&[u8], usize) -> usize) {
+        let first = self.segments.pop_front();
+        self.segments.clear();
+        self.bytes = last.len();
+        if let Some(first) = first {
+            let end = frame_end(&first, self.sent).min(first.len());
+            if end > self.sent {
+                self.bytes += end - self.sent;
+                self.segments.push_back(first.slice(..end));
+            } else {
+                self.sent = 0;
+            }
+        }
+        self.segments.push_back(last);
+    }
+
     /// The bytes to send next; `None` when all is out.
     pub fn front(&self) -> Option<&[u8]> {
         self.segments.front().map(|segment| &segment[self.sent..])
@@ -93,22 +111,6 @@ impl Outbox {
             self.sent = 0;
         }
         self.watch_soft(limits, now_s);
-    }
-
-    /// Forgets everything but the frame that is partly out, so that a Close can follow it.
-    /// `frame_end(segment, sent)` says where that frame ends.
-    pub fn cut(&mut self, frame_end: impl FnOnce(&[u8], usize) -> usize) {
-        let first = self.segments.pop_front();
-        self.segments.clear();
-        self.bytes = 0;
-        let Some(first) = first else { return };
-        let end = frame_end(&first, self.sent).min(first.len());
-        if end > self.sent {
-            self.bytes = end - self.sent;
-            self.segments.push_back(first.slice(..end));
-        } else {
-            self.sent = 0;
-        }
     }
 
     /// Whether the reader has been too slow for too long by now.
@@ -192,11 +194,12 @@ mod tests {
         outbox
             .push(Bytes::from_static(b"dddd"), &LIMITS, 0)
             .unwrap();
-        outbox.cut(frame_end);
+        outbox.cut(Bytes::from_static(b"eeee"), frame_end);
         assert_eq!(outbox.front(), Some(&b"bbb"[..]));
-        assert_eq!(outbox.bytes(), 3);
+        assert_eq!(outbox.bytes(), 7);
         let mut on_boundary = Outbox::new(Bytes::from_static(b"aaaabbbb"), 4, &LIMITS, 0);
-        on_boundary.cut(frame_end);
-        assert_eq!(on_boundary.front(), None);
+        on_boundary.cut(Bytes::from_static(b"eeee"), frame_end);
+        assert_eq!(on_boundary.front(), Some(&b"eeee"[..]));
+        assert_eq!(on_boundary.bytes(), 4);
     }
 }

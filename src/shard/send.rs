@@ -241,14 +241,15 @@ impl Core {
 
     /// Sends a last frame: after the frame that is partly out, before everything else.
     fn send_cut(&mut self, key: Key, frame: Vec<u8>) {
-        if let Some(session) = self.sessions.get_mut(key)
-            && let Some(outbox) = &mut session.outbox
-        {
-            self.metrics.outbox_bytes.sub(outbox.bytes() as u64);
-            outbox.cut(frame_end);
-            self.metrics.outbox_bytes.add(outbox.bytes() as u64);
-        }
-        self.send(key, frame);
+        let Some(outbox) = self.sessions.get_mut(key).map(|s| &mut s.outbox) else {
+            return;
+        };
+        let Some(outbox) = outbox else {
+            return self.send(key, frame);
+        };
+        self.metrics.outbox_bytes.sub(outbox.bytes() as u64);
+        outbox.cut(frame.into(), frame_end);
+        self.metrics.outbox_bytes.add(outbox.bytes() as u64);
     }
 }
 
@@ -264,4 +265,34 @@ pub(super) enum Sent {
     TooSlow,
     /// The connection is broken.
     Broken,
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+    use crate::proto::close::CloseCode;
+    use crate::proto::frame::{Opcode, encode_frame};
+    use crate::shard::testing::with_cores;
+
+    #[test]
+    fn the_close_follows_a_message_longer_than_the_outbox_may_hold() {
+        const BYTES: usize = 40_000;
+        let mut config = Config::default();
+        config.outbox.soft_bytes = 1024;
+        config.outbox.hard_bytes = 2048;
+        with_cores(1, config, |bed| {
+            let mut client = bed.websocket(0, "/channels/a");
+            let mut frame = Vec::new();
+            encode_frame(&mut frame, Opcode::Binary, &[7; BYTES]);
+            let core = &mut bed.cores[0];
+            core.send(client.key, frame);
+            core.close_some(1);
+            let reader = std::thread::spawn(move || (client.frame(), client.frame()));
+            bed.flush_all(0);
+            let (message, close) = reader.join().unwrap();
+            assert_eq!(message.1.len(), BYTES);
+            assert_eq!(close.0, 0x88);
+            assert_eq!(close.1[..2], CloseCode::GoingAway.code().to_be_bytes());
+        });
+    }
 }

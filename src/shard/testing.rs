@@ -119,7 +119,7 @@ impl Bed {
         let Some(session) = core.sessions.get(client.key) else {
             return Next::End;
         };
-        await_readable(&session.stream);
+        await_ready(&session.stream, PollFlags::IN);
         core.receive(client.key, &mut self.scratch)
     }
 
@@ -133,6 +133,16 @@ impl Bed {
                     core.handle(from, message);
                     quiet = false;
                 }
+            }
+        }
+    }
+
+    /// A shard sends what waits in its outboxes, as clients take it.
+    pub fn flush_all(&mut self, shard: usize) {
+        let core = &mut self.cores[shard];
+        while let Some((key, stream)) = core.backlogged.pop() {
+            while core.flush(key) {
+                await_ready(&stream, PollFlags::OUT);
             }
         }
     }
@@ -232,12 +242,8 @@ pub(super) fn upgrade(path: &str) -> String {
     )
 }
 
-fn await_readable(stream: &Stream) {
-    let mut polled = [PollFd::new(stream, PollFlags::IN)];
+fn await_ready(stream: &Stream, readiness: PollFlags) {
+    let mut polled = [PollFd::new(stream, readiness)];
     let patience = Timespec::try_from(PATIENCE).unwrap();
-    assert_eq!(
-        poll(&mut polled, Some(&patience)).unwrap(),
-        1,
-        "nothing came"
-    );
+    assert_eq!(poll(&mut polled, Some(&patience)).unwrap(), 1, "not ready");
 }
