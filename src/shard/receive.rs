@@ -721,6 +721,9 @@ fn kind_of_text(payload: &[u8]) -> Kind {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::net::Shutdown;
+
     use super::*;
     use crate::config::Config;
     use crate::proto::frame::encode_masked_frame;
@@ -751,6 +754,36 @@ mod tests {
             assert_eq!(bed.cores[0].sessions.len(), 0);
             assert_eq!(bed.cores[0].local.len(), 0);
             assert_eq!(bed.cores[0].metrics.request_body_bytes.get(), 0);
+        });
+    }
+
+    #[test]
+    fn answers_are_given_as_they_are_taken_and_to_the_last_one() {
+        const ASKED: usize = 20;
+        with_cores(1, Config::default(), |bed| {
+            let request = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+            let last = b"GET / HTTP/1.0\r\n\r\n";
+            let mut client = bed.connect(0);
+            bed.say(&mut client, &request.repeat(ASKED - 1));
+            client.socket.write_all(last).unwrap();
+            // Half closed, as some clients do with their last request.
+            client.socket.shutdown(Shutdown::Write).unwrap();
+            bed.receive(&client);
+            let (shard, key) = (client.shard, client.key);
+            let reader = std::thread::spawn(move || {
+                let mut answers = Vec::new();
+                client.socket.read_to_end(&mut answers).unwrap();
+                answers
+            });
+            while bed.cores[shard].sessions.get(key).is_some() {
+                bed.flush_all(shard);
+                bed.receive_at(shard, key);
+            }
+            let answers = reader.join().unwrap();
+            let page = include_bytes!("../console/index.html");
+            assert!(answers.len() > ASKED * page.len());
+            assert!(answers.ends_with(page));
+            assert_eq!(bed.cores[0].metrics.outbox_bytes.get(), 0);
         });
     }
 

@@ -276,14 +276,14 @@ mod tests {
 
     #[test]
     fn the_close_follows_a_message_longer_than_the_outbox_may_hold() {
-        const BYTES: usize = 40_000;
+        const BYTES: usize = 400_000;
         let mut config = Config::default();
         config.outbox.soft_bytes = 1024;
         config.outbox.hard_bytes = 2048;
         with_cores(1, config, |bed| {
             let mut client = bed.websocket(0, "/channels/a");
             let mut frame = Vec::new();
-            encode_frame(&mut frame, Opcode::Binary, &[7; BYTES]);
+            encode_frame(&mut frame, Opcode::Binary, &vec![7; BYTES]);
             let core = &mut bed.cores[0];
             core.send(client.key, frame);
             core.close_some(1);

@@ -24,6 +24,8 @@ use super::{Core, Doorbell, Inbox, Shared, connect};
 const CONNECTIONS: usize = 1000;
 /// A send buffer that a few frames fill.
 const SEND_BUFFER_BYTES: usize = 4096;
+/// Small, yet not so small that TCP crawls.
+const RECEIVE_BUFFER_BYTES: usize = 64 * 1024;
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -81,12 +83,12 @@ impl Bed {
     pub fn connect(&mut self, shard: usize) -> Client {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         SockRef::from(&listener)
-            .set_recv_buffer_size(SEND_BUFFER_BYTES)
+            .set_recv_buffer_size(RECEIVE_BUFFER_BYTES)
             .unwrap();
         let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         SockRef::from(&socket)
-            .set_recv_buffer_size(SEND_BUFFER_BYTES)
+            .set_recv_buffer_size(RECEIVE_BUFFER_BYTES)
             .unwrap();
         let (accepted, peer) = listener.accept().unwrap();
         SockRef::from(&accepted)
@@ -115,12 +117,16 @@ impl Bed {
 
     /// A shard receives what there is, or learns that the client is gone.
     pub fn receive(&mut self, client: &Client) -> Next {
-        let core = &mut self.cores[client.shard];
-        let Some(session) = core.sessions.get(client.key) else {
-            return Next::End;
-        };
-        await_ready(&session.stream, PollFlags::IN);
-        core.receive(client.key, &mut self.scratch)
+        self.receive_at(client.shard, client.key)
+    }
+
+    /// The same, for a client that is somewhere else.
+    pub fn receive_at(&mut self, shard: usize, key: Key) -> Next {
+        let core = &mut self.cores[shard];
+        if let Some(session) = core.sessions.get(key) {
+            await_ready(&session.stream, PollFlags::IN);
+        }
+        core.receive(key, &mut self.scratch)
     }
 
     /// Shards handle messages until there are none.

@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn a_closing_session_is_left_alone_until_its_own_deadline() {
         with_cores(1, Config::default(), |bed| {
-            let client = slow_reader(bed, 150_000);
+            let client = slow_reader(bed, 400_000);
             bed.pass_seconds(30);
             let core = &bed.cores[0];
             assert!(core.sessions.get(client.key).is_none());
