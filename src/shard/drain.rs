@@ -4,8 +4,8 @@ use crate::hub::Key;
 use crate::metrics::CloseReason;
 use crate::proto::close::CloseCode;
 
-use super::Core;
 use super::session::Stage;
+use super::{Core, Reply};
 
 impl Core {
     /// From now on no connection outlives its present exchange.
@@ -23,8 +23,9 @@ impl Core {
         self.sessions.len()
     }
 
-    /// Begins to close up to `count` sessions that are not closing yet.
-    pub(super) fn close_some(&mut self, count: usize) {
+    /// Begins to close up to `count` sessions that are not closing yet. Requests that are being received
+    /// may be completed unless `is_late`.
+    pub(super) fn close_some(&mut self, count: usize, is_late: bool) {
         let places = self.sessions.places() as u32;
         let mut closed = 0;
         for _ in 0..places {
@@ -33,13 +34,13 @@ impl Core {
             }
             self.drain_slot = (self.drain_slot + 1) % places;
             if let Some(key) = self.sessions.key_at(self.drain_slot) {
-                closed += usize::from(self.drain_session(key));
+                closed += usize::from(self.drain_session(key, is_late));
             }
         }
     }
 
     /// False if there was nothing to do for this session.
-    fn drain_session(&mut self, key: Key) -> bool {
+    fn drain_session(&mut self, key: Key, is_late: bool) -> bool {
         let Some(session) = self.sessions.get_mut(key) else {
             return false;
         };
@@ -53,11 +54,41 @@ impl Core {
                 self.finish(key, CloseReason::GoingAway);
                 true
             }
+            Stage::Http(http) if is_late && !http.is_paused() => {
+                let reply = Reply::text(503, "server is going away").closing();
+                self.reply_and_finish(key, &reply, CloseReason::GoingAway);
+                true
+            }
             Stage::Http(http) => {
                 http.is_last = true;
                 false
             }
             Stage::Closing(_) | Stage::Busy => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+    use crate::shard::testing::with_cores;
+
+    #[test]
+    fn a_request_that_does_not_come_to_its_end_ends_with_the_window() {
+        with_cores(1, Config::default(), |bed| {
+            let mut client = bed.connect(0);
+            let request =
+                b"POST /channels/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nab";
+            bed.say(&mut client, request);
+            let core = &mut bed.cores[0];
+            core.begin_drain();
+            core.close_some(10, false);
+            assert_eq!(core.metrics.request_body_bytes.get(), 2);
+            core.close_some(10, true);
+            assert_eq!(core.metrics.request_body_bytes.get(), 0);
+            assert!(client.head().starts_with("HTTP/1.1 503 "));
+            bed.pass_seconds(6);
+            assert_eq!(bed.cores[0].session_count(), 0);
+        });
     }
 }

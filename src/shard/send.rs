@@ -286,7 +286,7 @@ mod tests {
             encode_frame(&mut frame, Opcode::Binary, &vec![7; BYTES]);
             let core = &mut bed.cores[0];
             core.send(client.key, frame);
-            core.close_some(1);
+            core.close_some(1, false);
             let reader = std::thread::spawn(move || (client.frame(), client.frame()));
             bed.flush_all(0);
             let (message, close) = reader.join().unwrap();

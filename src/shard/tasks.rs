@@ -284,8 +284,9 @@ async fn drain(shard: &'static Shard, window: Duration, events: Reporter) {
         .enter(|core| core.session_count())
         .div_ceil(steps)
         .max(DRAIN_STEP_SESSIONS);
+    let end = Instant::now() + window;
     while shard.enter(|core| {
-        core.close_some(per_step);
+        core.close_some(per_step, Instant::now() >= end);
         core.session_count() > 0
     }) {
         sleep(DRAIN_STEP).await;
