@@ -133,11 +133,11 @@ impl Core {
                 ),
                 Err(violation) => return self.fail(key, violation),
             };
+            input = &mut input[consumed..];
             if closed {
-                return;
+                return self.goes_on_closing(key, reader, input);
             }
             is_message_over |= !reader.is_partial();
-            input = &mut input[consumed..];
             if self.put_aside(key, input) {
                 break;
             }
@@ -219,8 +219,19 @@ impl Core {
         self.send(key, frame);
     }
 
+    /// This side began to close while it looked at what came: the client's Close may be in the rest.
+    fn goes_on_closing(&mut self, key: Key, reader: MessageReader, rest: &mut [u8]) {
+        if let Some(session) = self.sessions.get_mut(key)
+            && let Stage::Closing(closing) = &mut session.stage
+            && closing.awaits == Awaits::CloseFrame
+        {
+            closing.reader = reader;
+            self.await_close(key, rest);
+        }
+    }
+
     /// Waits for the client's Close after ours; other frames are dropped unread.
-    fn await_close(&mut self, key: Key, mut input: &mut [u8]) {
+    pub(super) fn await_close(&mut self, key: Key, mut input: &mut [u8]) {
         let Some(Stage::Closing(closing)) = self.sessions.get_mut(key).map(|s| &mut s.stage) else {
             return;
         };
@@ -784,6 +795,20 @@ mod tests {
             assert!(answers.len() > ASKED * page.len());
             assert!(answers.ends_with(page));
             assert_eq!(bed.cores[0].metrics.outbox_bytes.get(), 0);
+        });
+    }
+
+    #[test]
+    fn a_close_that_crosses_the_servers_is_seen() {
+        with_cores(1, Config::default(), |bed| {
+            let mut client = bed.websocket(0, "/channels/a");
+            let message = masked(Opcode::Text, b"not allowed here");
+            let close = masked(Opcode::Close, b"");
+            bed.say(&mut client, &[message, close].concat());
+            assert_eq!(client.frame().0, 0x88);
+            let mut rest = Vec::new();
+            client.socket.read_to_end(&mut rest).unwrap();
+            assert!(rest.is_empty());
         });
     }
 

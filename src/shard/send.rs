@@ -122,12 +122,20 @@ impl Core {
     /// Closes a WebSocket: sends Close and waits for the client's, within the close timeout. Of what
     /// waits only the frame that is partly out still goes, so the Close never lands inside one.
     pub(super) fn close(&mut self, key: Key, code: CloseCode, text: &str, reason: CloseReason) {
-        let reader = match self.sessions.get_mut(key).map(|session| &mut session.stage) {
-            Some(Stage::WebSocket(websocket)) => std::mem::take(&mut websocket.reader),
+        let (reader, upstream) = match self.sessions.get_mut(key).map(|s| &mut s.stage) {
+            Some(Stage::WebSocket(websocket)) => (
+                std::mem::take(&mut websocket.reader),
+                websocket.upstream.take(),
+            ),
             _ => return,
         };
         self.begin_closing(key, reader, Awaits::CloseFrame, reason);
         self.send_close_frame(key, code, text);
+        if let Some(mut upstream) = upstream {
+            super::wake(upstream.waker);
+            // The client's Close may be in what was put aside.
+            self.await_close(key, &mut upstream.unread);
+        }
     }
 
     /// Fails a WebSocket whose client broke the protocol (RFC 6455 section 7.1.7): Close, then the end
