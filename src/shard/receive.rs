@@ -398,9 +398,10 @@ impl Core {
             match step {
                 Ok(()) => {}
                 Err(Refusal::Error(error)) => return self.refuse_request(key, http, error),
-                Err(Refusal::Reply(reply)) => {
+                Err(Refusal::Reply(reply, connection)) => {
                     self.put_http(key, http);
-                    return self.reply_and_finish(key, &reply, CloseReason::HttpDone);
+                    self.write_reply(key, &reply, false, connection);
+                    return self.finish(key, CloseReason::HttpDone);
                 }
             }
         }
@@ -420,7 +421,12 @@ impl Core {
             peer: http.peer,
             session: key,
         };
-        (self.shared.handler.admit)(self, &exchange).map_err(Refusal::Reply)?;
+        let last = ConnectionPlan {
+            keep_alive: false,
+            ..ConnectionPlan::of(&request)
+        };
+        (self.shared.handler.admit)(self, &exchange)
+            .map_err(|reply| Refusal::Reply(reply, last))?;
         let (length, expects) = (request.body, request.expect_continue);
         http.begin_body(head, length, self.shared.config.http.body_bytes)?;
         http.deadline_s = self.now_s() + self.limits.body_timeout_s;
@@ -697,7 +703,7 @@ enum Refusal {
     /// It is malformed or over a limit.
     Error(HttpError),
     /// An endpoint would not have it.
-    Reply(Reply),
+    Reply(Reply, ConnectionPlan),
 }
 
 impl From<HttpError> for Refusal {
@@ -795,6 +801,21 @@ mod tests {
             assert!(answers.len() > ASKED * page.len());
             assert!(answers.ends_with(page));
             assert_eq!(bed.cores[0].metrics.outbox_bytes.get(), 0);
+        });
+    }
+
+    #[test]
+    fn a_head_request_that_is_refused_gets_a_head_only() {
+        with_cores(1, Config::default(), |bed| {
+            let mut client = bed.connect(0);
+            bed.say(
+                &mut client,
+                b"HEAD /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            );
+            assert!(client.head().starts_with("HTTP/1.1 404 "));
+            let mut rest = Vec::new();
+            client.socket.read_to_end(&mut rest).unwrap();
+            assert!(rest.is_empty());
         });
     }
 
