@@ -158,6 +158,15 @@ impl HttpStage {
         limits: &HeadLimits,
         body_bytes: usize,
     ) -> Result<Progress, HttpError> {
+        let progress = self.take_in(limits, body_bytes);
+        if self.input.is_empty() {
+            // What it grew to is not counted, and the next bytes may be long in coming.
+            self.input = Vec::new();
+        }
+        progress
+    }
+
+    fn take_in(&mut self, limits: &HeadLimits, body_bytes: usize) -> Result<Progress, HttpError> {
         match &mut self.phase {
             Phase::Head => {
                 let Some(length) = self.scanner.scan(&self.input, limits)? else {

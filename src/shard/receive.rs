@@ -820,6 +820,23 @@ mod tests {
     }
 
     #[test]
+    fn an_idle_connection_keeps_no_buffer() {
+        with_cores(1, Config::default(), |bed| {
+            let mut client = bed.connect(0);
+            let mut request = b"POST /channels/a HTTP/1.1\r\nHost: localhost\r\n".to_vec();
+            request.extend_from_slice(b"Content-Length: 20000\r\n\r\n");
+            request.resize(request.len() + 20_000, b'x');
+            bed.say(&mut client, &request);
+            assert!(client.head().starts_with("HTTP/1.1 200 "));
+            let Some(Stage::Http(http)) = bed.cores[0].stage(client.key) else {
+                panic!("the connection is kept");
+            };
+            assert!(http.is_idle());
+            assert_eq!(http.input.capacity(), 0);
+        });
+    }
+
+    #[test]
     fn a_close_that_crosses_the_servers_is_seen() {
         with_cores(1, Config::default(), |bed| {
             let mut client = bed.websocket(0, "/channels/a");
