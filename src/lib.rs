@@ -1,4 +1,202 @@
-//! Longwire, a push server for long-lived connections.
+//! Longwire, a push server for long-lived connections: WebSocket clients listen to channels, anybody
+//! who may publishes to a channel over HTTP, and every listener gets every publication in one order.
+//!
+//! This page is the map of the code. `tests/architecture.rs` holds it against the source.
+//!
+//! # The picture
+//!
+//! ```text
+//!   WebSocket clients                                publishers (HTTP POST)
+//!          |                                                  |
+//!          |  one address; the kernel gives each new connection to one of the listeners
+//!          v                          v                       v
+//!   +---------------+         +---------------+        +---------------+
+//!   | shard 0       |         | shard 1       |        | shard N-1     |   each shard: one thread
+//!   |   listener    |         |   listener    |        |   listener    |   on one core, one io_uring,
+//!   |   endpoints   |         |   endpoints   |  ...   |   endpoints   |   one file table, its own
+//!   |   sessions    |         |   sessions    |        |   sessions    |   sessions, channels, wheel,
+//!   |   hub, wheel  |         |   hub, wheel  |        |   hub, wheel  |   buffers and counters
+//!   +-------^-------+         +-------^-------+        +-------^-------+
+//!           |                         |                        |
+//!           +--- inbox + doorbell ----+--- inbox + doorbell ---+   bounded queues, nothing else
+//!
+//!   main thread: boot, signals, drain          helper threads: log writer, signal waiter
+//! ```
+//!
+//! A **session** lives on the shard whose listener accepted it, all its life. A **channel** has one
+//! **owner shard**, by a keyed hash of its name; only the owner gives publications their offsets, so
+//! the order of a channel needs no lock. The owner knows which shards have subscribers, and sends a
+//! publication to those shards only, once each.
+//!
+//! # How a publication travels
+//!
+//! 1. **Bytes.** The session's task (`session` in `src/shard/tasks.rs`) waits for readability, enters the
+//!    core through `Shard::enter`, and `Core::receive` (`src/shard/receive.rs`) reads into the shard's one
+//!    scratch buffer.
+//! 2. **Head.** `HttpStage::advance` (`src/shard/http.rs`) finds the end of the head,
+//!    `proto::http::parse_request` reads it, and `Core::admit_request` asks the endpoint's `admit` (a row of
+//!    `ROUTES` in `src/endpoints/mod.rs`) before a byte of the body is kept: path, method, key, origin.
+//! 3. **Body.** `Core::answer_request` calls the endpoint's `answer`. For `POST /channels/{channel}` that is
+//!    `channels::answer`, which decides the kind with `publishing::kind_of` and calls `Core::publish`
+//!    (`src/shard/channels.rs`).
+//! 4. **To the owner.** `Shared::owner_of` names the shard. If it is this one, the answer is ready at once.
+//!    If not, `Link::has_room` is asked, a `Message::Publish` goes into the owner's inbox, and the session
+//!    waits in `Phase::AwaitPublished`; the owner's inbox task hands it to `Core::handle`, and the
+//!    answer comes back as `Message::Published`.
+//! 5. **Sequenced or refused.** `Core::sequence` first asks whether everybody has room:
+//!    `OwnedChannel::has_room` (the channel's batch on every interested shard) and `Link::has_room` (the
+//!    inbox of every interested shard). If anybody has none, the publication is refused *before* it has an
+//!    offset: 503 with Retry-After. Otherwise `OwnedChannel::commit` gives it the next offset, and a
+//!    `Message::Deliver` goes to every interested shard.
+//! 6. **Encoded once.** `Core::deliver` on each of those shards appends one encoded frame to the channel's
+//!    waiting batch (`Batch::append` in `src/hub/batch.rs`) and marks the channel ready; on its way out
+//!    `Shard::enter` rings the fan-out task.
+//! 7. **A pass.** `Core::fan_out` (`src/shard/fanout.rs`) takes the batch, tells the owner (`Message::Taken`,
+//!    which returns the credit), and visits the subscribers in slices; between two slices the ring is served.
+//!    What is published during a pass gathers in the next batch and goes out with one send per subscriber.
+//! 8. **Out.** `Core::send_to` (`src/shard/send.rs`) hands the bytes to `Stream::try_send`. What the kernel
+//!    does not take goes into the session's outbox; a task (`flush` in `src/shard/tasks.rs`) waits for
+//!    writability and sends it. A reader that stays behind too far or too long is closed.
+//!
+//! # How a connection lives
+//!
+//! ```text
+//!   accept ----> Stage::Http ----> Stage::WebSocket ----> Stage::Closing ----> gone
+//!                  |    ^               |  pings, deadlines, outbox   CloseFrame, Flush, EndOfFile
+//!                  +----+               |
+//!             further requests          +---- reset: stalled, dead, broken ----> gone
+//! ```
+//!
+//! - **Accept.** The `accept` task takes up to 64 connections in a row. `Core::accept` refuses when the
+//!   shard is full (503, a few at a time; beyond that without a word) and otherwise enters a `Session` in the
+//!   table with a deadline in the wheel. Each session gets one task, which waits for readability and nothing else.
+//! - **HTTP stage.** One box (`HttpStage`) holds everything a connection needs until it is a WebSocket: input,
+//!   phase, deadline. Requests may be pipelined and are answered in order. The box is dropped at the upgrade.
+//! - **Upgrade.** `Core::subscribe` puts the session into the local channel. The first subscriber of a channel
+//!   on a shard asks the owner (`Message::Join`) and waits in `Phase::AwaitJoined`; 101 is sent by `Core::open`
+//!   only when publications do reach this shard. So whatever is published after a client saw its 101 is for it.
+//! - **WebSocket.** `MessageReader::next` (`src/proto/message.rs`) turns bytes into messages and control
+//!   frames, `Core::act_on_event` acts on them. The first ping comes at a random moment of the interval; from
+//!   then on `Vitals::pulse` (`src/hub/vitals.rs`) decides at each deadline: quiet, ping, missed, dead.
+//! - **Closing.** `Core::close` sends a Close and waits for the client's; `Core::fail` (the client broke the
+//!   protocol) and `Core::answer_close` (the client closed) send theirs and end this side of TCP; the server ends
+//!   TCP first. A Close never lands inside a frame: `Outbox::cut` keeps the rest of the frame that is partly out and
+//!   drops everything after it. Whatever is missing after `websocket.close_timeout_ms` ends with a reset.
+//! - **Gone.** `Core::end` takes the session out of its channel, the table and the wheel, counts the reason,
+//!   and shuts the socket down; that wakes the session's task, which finds the session gone and drops the stream.
+//!
+//! # Invariants
+//!
+//! - **Shards share nothing** but: the configuration and the ready flag (`Shared`), the inboxes, doorbells and
+//!   their credit counters (`src/shard/inbox.rs`), and metrics, which one shard writes and any may read. No
+//!   code here takes a lock.
+//! - **One way in.** `Shard::enter` is the only way to the `Core`. Everything in the core is synchronous: it
+//!   runs to its end without waiting, so no two pieces of code ever see it half changed.
+//! - **One outbox, one `try_send`.** All bytes of a session (101, frames, pongs, Close, HTTP answers) go through
+//!   `Core::send_to`. Nothing else writes to its socket, so order and bounds hold by construction. The one
+//!   exception is the Close of a peer that is given up, written only when no outbox is there.
+//! - **Only readiness is waited for.** No read, write or accept is ever left in the ring, only polls. So
+//!   dropping a wait loses neither bytes nor descriptors (`tests/hazards.rs` shows what happens otherwise).
+//! - **The owner sequences only with credit** from every interested shard. Nobody blocks on another shard, no
+//!   inbox is ever full, and nothing that has an offset is dropped between shards.
+//! - **A session leaves every list before its stream is dropped.** Lists hold slots or keys, never descriptors,
+//!   and a `Key` of a session that left never finds the one that came after.
+//! - **Order of the boot** (`src/server.rs`): claim the ports, start the helper threads, open the doorbells; every
+//!   shard thread builds its ring; a barrier; each thread takes a file table of its own; only then listeners.
+//!   Descriptors from before the barrier have the same number in every table and are never closed.
+//! - **Long loops give way through the ring** (`GiveWay::turn`), never by waking themselves: monoio would starve
+//!   its timers and sockets.
+//! - **No panic is reachable from the network.** A panic in one task would end its shard; the program is built
+//!   with `panic = "abort"`, and a supervisor starts it again.
+//! - **Everything a peer can cause has a bound**, a status or close code, and a counter.
+//! - **An idle WebSocket has no buffer**, no queue and no timer of its own: a table entry, a task, a descriptor,
+//!   a place in the wheel and 4 bytes in its channel's list. `Session` and `Vitals` assert their sizes.
+//!
+//! # Rooms
+//!
+//! The arrows of the code. A room may name the rooms in its second column and no others.
+//!
+//! | Room | May use | What it is |
+//! |---|---|---|
+//! | `main` | `cli`, `log`, `server` | allocator, arguments, run |
+//! | `cli` | `config`, `limits` | the command line, checked and decided |
+//! | `config` | | every setting, declared once; file, environment, flags |
+//! | `limits` | `config` | how many shards and connections the file limits allow |
+//! | `log` | `config` | the lossy, bounded log writer, and limits on lines a peer can cause |
+//! | `server` | `config`, `endpoints`, `limits`, `log`, `metrics`, `net`, `shard` | boot order, signals, drain |
+//! | `endpoints` | `hub`, `metrics`, `proto`, `shard` | one file per thing a URL can be; of `hub` its values only |
+//! | `shard` | `clock`, `config`, `hub`, `log`, `metrics`, `net`, `proto` | one core: sessions, fan-out, inbox, deadlines |
+//! | `hub` | | who listens to what, one shard's plain data: no socket, clock or thread |
+//! | `net` | | sockets, listeners, the ring, file tables, cores |
+//! | `proto` | | bytes to values and back: HTTP/1.1, WebSocket. No I/O, clock or async |
+//! | `metrics` | | counters of a shard, and the text of `/metrics` |
+//! | `clock` | | seconds since the shard started |
+//! | `loadgen` | `net`, `proto` | the load generator, a crate of its own in `loadgen/` |
+//!
+//! `src/console/` is the page served at `/`: one HTML file, compiled in.
+//!
+//! # Words
+//!
+//! One word for one thing.
+//!
+//! | Word | Meaning |
+//! |---|---|
+//! | shard | One thread on one core with everything it needs to serve: `Core` is its state, the tasks around it wait |
+//! | session | What a shard remembers of one connection |
+//! | stage | What a session is doing: HTTP, WebSocket, closing |
+//! | channel | A name to publish to and to listen to |
+//! | owner (shard) | The shard that sequences a channel |
+//! | owned channel | The channel as its owner sees it: epoch, newest offset, interested shards |
+//! | local channel | The channel as a shard with subscribers sees it: subscribers, waiting batch |
+//! | interest | The owner's note that a shard has subscribers. Join begins it, leave ends it |
+//! | subscriber, subscription | A session in a local channel; its place there |
+//! | publication | What was published: kind (JSON, text, binary), data, offset |
+//! | sequence, commit | Give a publication its offset. Refused means: it has none, and nobody will see it |
+//! | offset | A publication's place in its channel's epoch: 1, 2, 3, … |
+//! | epoch | Names one unbroken run of offsets. Random; a forgotten channel comes back with another |
+//! | deliver | Bring a publication to a shard, then to a subscriber's socket or outbox |
+//! | batch | Encoded frames of a channel that wait for their pass |
+//! | pass | One batch on its way over all subscribers of a channel on one shard |
+//! | slice | A bounded number of sends, after which the ring is served |
+//! | coalesced | Of a send: it carried more than one publication |
+//! | outbox | A session's bytes that the kernel would not take. It does not exist while the kernel takes everything |
+//! | slow consumer | A session whose outbox is too full, or full for too long |
+//! | inbox | A shard's queue of messages from other shards |
+//! | link | One sender's way into one inbox |
+//! | allowance, credit | How much a sender may have in an inbox; what of it is free |
+//! | data, control | Messages that carry a publication; all others. Each has its own allowance |
+//! | doorbell | Wakes a shard that sleeps in its ring. The park flag says whether it must be rung |
+//! | bell | The same within one thread: a task waits, other code rings |
+//! | wheel | The timer wheel: one deadline per session, one-second slots |
+//! | deadline | The earliest moment at which something is due for a session |
+//! | heartbeat, ping, miss | The server pings; a miss is a pong timeout without any byte from the client |
+//! | stall | No byte of an outbox was taken for the whole stall timeout |
+//! | drain | The orderly stop: unready, no new connections, sessions closed over a window, exit |
+//! | plain dialect | One WebSocket, one channel, each publication one frame, verbatim; no library needed |
+//! | endpoint, route | What answers a URL; its row in `ROUTES` |
+//! | admit, answer | An endpoint's decision from the head alone; its answer to the whole request |
+//! | purpose | What a WebSocket client's messages mean: nothing (it listens), a publication, an echo |
+//! | plan | Shards and connections of a server about to start |
+//!
+//! # Where to look
+//!
+//! | To … | go to |
+//! |---|---|
+//! | add an endpoint | two functions in a new file of `src/endpoints/`, a row in `ROUTES`, a row in the README's table of URLs |
+//! | add a transport | its bytes in `src/proto/`; its endpoint; a variant of `Answer` (`src/shard/mod.rs`) and one of `Stage` (`src/shard/session.rs`). The compiler then names every place that must decide: `answer_request` and `received` in `src/shard/receive.rs`, `reschedule` and `expire_session` in `src/shard/timers.rs`, `drain_session` in `src/shard/drain.rs`, `is_paused` and its neighbours in `src/shard/session.rs`. `Core::open` shows how a session changes its stage, `Core::deliver` is where publications are framed, for WebSockets only so far |
+//! | add a metric | a field of `ShardMetrics` and a row of `FAMILIES` or `LABELLED` in `src/metrics.rs`, a row in the README |
+//! | add a reason for closing or refusing | a variant in `src/metrics.rs` |
+//! | add a setting | a row in `src/config/settings.rs`; relations between settings in `src/config/rules.rs`; then `UPDATE_README=1 cargo test --test readme` |
+//! | add a close code | a variant of `CloseCode` in `src/proto/close.rs`, a reason in `src/metrics.rs`, a row in the README |
+//! | change who may publish | `src/endpoints/access.rs` |
+//! | change what a slow reader may hold | `src/hub/outbox.rs`, and `[outbox]` in the settings |
+//! | change the heartbeat | `src/hub/vitals.rs` |
+//! | change what shards tell each other | `Message` in `src/shard/inbox.rs`, `Core::handle` in `src/shard/channels.rs` |
+//! | measure | `loadgen/`, `benches/` |
+//!
+//! An endpoint to read first: `src/endpoints/chat.rs`, then `src/endpoints/channels.rs`. A test to read first:
+//! `tests/hazards.rs` for the facts the design rests on.
+
 pub mod cli;
 pub mod clock;
 pub mod config;
