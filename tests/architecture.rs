@@ -11,15 +11,27 @@ const ROOMS_HEADER: &str = "//! | Room | May use | What it is |";
 /// Words that only some rooms may say: the word, the rooms, and why.
 const RESERVED: &[(&str, &[&str], &str)] = &[
     ("socket2", &["net"], "sockets belong to src/net"),
-    ("rustix::net", &["net", "loadgen"], "sockets belong to src/net"),
+    (
+        "rustix::net",
+        &["net", "loadgen"],
+        "sockets belong to src/net",
+    ),
     ("monoio::net", &["net"], "sockets belong to src/net"),
     ("TcpStream", &["loadgen"], "sockets belong to src/net"),
     ("TcpListener", &[], "sockets belong to src/net"),
     ("UdpSocket", &[], "sockets belong to src/net"),
-    ("monoio", &["net", "shard", "loadgen"], "only a shard runs tasks"),
+    (
+        "monoio",
+        &["net", "shard", "loadgen"],
+        "only a shard runs tasks",
+    ),
     ("Mutex", &["loadgen"], "shards share by message"),
     ("RwLock", &[], "shards share by message"),
-    ("Instant", &["clock", "server", "shard", "loadgen"], "time comes in as a number"),
+    (
+        "Instant",
+        &["clock", "server", "shard", "loadgen"],
+        "time comes in as a number",
+    ),
     ("SystemTime", &[], "the wall clock jumps"),
 ];
 
@@ -129,7 +141,11 @@ fn nothing_the_network_reaches_can_panic() {
         }
     }
     assert_none(&wrong);
-    assert_eq!(needed.len(), PANICS_ALLOWED.len(), "an exception is not needed any more");
+    assert_eq!(
+        needed.len(),
+        PANICS_ALLOWED.len(),
+        "an exception is not needed any more"
+    );
 }
 
 #[test]
@@ -158,7 +174,9 @@ fn the_page_names_only_what_exists() {
         if is_path && !name.starts_with('/') && !root().join(name).exists() {
             wrong.push(format!("no file {name}"));
         }
-        let function = name.rsplit_once("::").map(|(_, last)| last.trim_end_matches("()"));
+        let function = name
+            .rsplit_once("::")
+            .map(|(_, last)| last.trim_end_matches("()"));
         if let Some(function) = function.filter(|last| last.starts_with(|c: char| c.is_lowercase()))
             && !code.contains(&format!("fn {function}"))
         {
@@ -190,7 +208,10 @@ impl Source {
 
     /// Lines of code, counted from 1.
     fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
-        self.code.lines().enumerate().map(|(index, line)| (index + 1, line))
+        self.code
+            .lines()
+            .enumerate()
+            .map(|(index, line)| (index + 1, line))
     }
 
     fn lines_with_word(&self, word: &str) -> Vec<usize> {
@@ -200,7 +221,10 @@ impl Source {
                 !text[..at].ends_with(is_part) && !text[at + word.len()..].starts_with(is_part)
             })
         };
-        self.lines().filter(|(_, text)| has_word(text)).map(|(line, _)| line).collect()
+        self.lines()
+            .filter(|(_, text)| has_word(text))
+            .map(|(line, _)| line)
+            .collect()
     }
 
     fn comment_above(&self, line: usize) -> String {
@@ -222,7 +246,10 @@ impl Source {
                 .map(move |name| (line, name))
         });
         let climbed = self.lines_above_the_room();
-        named.filter(|(_, name)| *name != self.room).chain(climbed).collect()
+        named
+            .filter(|(_, name)| *name != self.room)
+            .chain(climbed)
+            .collect()
     }
 
     /// `super::` that climbs out of the room reaches any other.
@@ -258,7 +285,10 @@ fn names_after(code: &str) -> Vec<String> {
 }
 
 fn name_at(code: &str) -> String {
-    code.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+    code.trim_start()
+        .chars()
+        .take_while(|c| c.is_alphanumeric() || *c == '_')
+        .collect()
 }
 
 /// Lines are kept, so that they can be counted.
@@ -282,16 +312,25 @@ fn without_comments_and_tests(text: &str) -> String {
 /// Each room and the rooms it may use, from the table in `src/lib.rs`.
 fn rooms() -> BTreeMap<String, BTreeSet<String>> {
     let page = read(Path::new("src/lib.rs"));
-    let rows = page.lines().skip_while(|line| *line != ROOMS_HEADER).skip(2);
+    let rows = page
+        .lines()
+        .skip_while(|line| *line != ROOMS_HEADER)
+        .skip(2);
     let rooms: BTreeMap<_, _> = rows
         .take_while(|line| line.starts_with("//! |"))
         .map(|row| {
             let cells: Vec<&str> = row.split('|').collect();
             let names = |cell: &str| backticked(cell).map(str::to_owned).collect::<Vec<_>>();
-            (names(cells[1]).remove(0), names(cells[2]).into_iter().collect())
+            (
+                names(cells[1]).remove(0),
+                names(cells[2]).into_iter().collect(),
+            )
         })
         .collect();
-    assert!(!rooms.is_empty(), "the table of rooms is gone from src/lib.rs");
+    assert!(
+        !rooms.is_empty(),
+        "the table of rooms is gone from src/lib.rs"
+    );
     rooms
 }
 

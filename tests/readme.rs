@@ -1,0 +1,177 @@
+//! What the README says of settings, URLs, metrics and files, held against the program.
+//!
+//! `UPDATE_README=1 cargo test --test readme` writes the table of settings anew.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use longwire::config::{SETTINGS, table_markdown};
+use longwire::metrics::{CloseReason, PublicationRefusal, RefusalReason, ShardMetrics, render};
+use longwire::proto::close::CloseCode;
+
+#[test]
+fn the_table_of_settings_is_the_programs() {
+    let readme = readme();
+    let (start, end) = section(&readme, "settings");
+    let wanted = table_markdown();
+    if readme[start..end].trim() == wanted.trim() {
+        return;
+    }
+    let update = "UPDATE_README=1 cargo test --test readme";
+    assert!(
+        std::env::var_os("UPDATE_README").is_some(),
+        "out of date: {update}"
+    );
+    let updated = format!("{}\n{}{}", &readme[..start], wanted, &readme[end..]);
+    // Renamed into place: the other tests read the file at the same time.
+    let written = root().join(".README.md.new");
+    fs::write(&written, updated).unwrap();
+    fs::rename(written, root().join("README.md")).unwrap();
+}
+
+#[test]
+fn the_table_of_urls_is_that_of_the_routes() {
+    let readme = readme();
+    let (start, end) = section(&readme, "urls");
+    let named: BTreeSet<String> = backticked(&readme[start..end])
+        .filter_map(|code| code.split(' ').find(|word| word.starts_with('/')))
+        .map(|path| path.replace("{channel}", ""))
+        .collect();
+    let routes = fs::read_to_string(root().join("src/endpoints/mod.rs")).unwrap();
+    let routed: BTreeSet<String> = routes
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("path: Path::"))
+        .filter_map(|path| path.split('"').nth(1).map(str::to_owned))
+        .collect();
+    assert!(!routed.is_empty());
+    assert_eq!(named, routed);
+}
+
+#[test]
+fn metrics_in_the_readme_and_at_the_url_are_the_same() {
+    let text = render(&[Arc::new(ShardMetrics::default())], 0);
+    let rendered: BTreeSet<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+        .collect();
+    let readme = readme();
+    let named: BTreeSet<&str> = backticked(&readme)
+        .map(|code| code.split('{').next().unwrap_or(code))
+        .filter(|name| name.starts_with("longwire_") || name.starts_with("process_"))
+        .collect();
+    assert_eq!(named, rendered);
+}
+
+#[test]
+fn every_reason_is_explained() {
+    let readme = readme();
+    let named: BTreeSet<&str> = backticked(&readme).collect();
+    let labels = [
+        CloseReason::LABELS,
+        RefusalReason::LABELS,
+        PublicationRefusal::LABELS,
+    ];
+    for label in labels.concat() {
+        assert!(
+            named.contains(label),
+            "README.md does not name the reason {label}"
+        );
+    }
+}
+
+#[test]
+fn the_close_codes_of_this_server_are_explained() {
+    let readme = readme();
+    let (start, end) = section(&readme, "close-codes");
+    let codes = [
+        CloseCode::GoingAway,
+        CloseCode::ProtocolError,
+        CloseCode::InvalidPayload,
+        CloseCode::PolicyViolation,
+        CloseCode::MessageTooBig,
+        CloseCode::TryAgainLater,
+        CloseCode::SlowConsumer,
+        CloseCode::HeartbeatTimeout,
+    ];
+    for code in codes {
+        let cell = format!("| {} |", code.code());
+        assert!(
+            readme[start..end].contains(&cell),
+            "README.md does not explain {code:?}"
+        );
+    }
+}
+
+#[test]
+fn settings_named_in_the_pages_exist() {
+    let sections: BTreeSet<&str> = SETTINGS
+        .iter()
+        .filter_map(|setting| Some(setting.key.split_once('.')?.0))
+        .collect();
+    for page in pages() {
+        let text = fs::read_to_string(&page).unwrap();
+        for code in backticked(&text) {
+            let key = code.split([' ', '=']).next().unwrap_or(code);
+            let is_key = key
+                .split_once('.')
+                .is_some_and(|(section, name)| sections.contains(section) && !name.contains('.'));
+            let is_known = SETTINGS.iter().any(|setting| setting.key == key);
+            assert!(!is_key || is_known, "{}: no setting {key}", page.display());
+        }
+    }
+}
+
+#[test]
+fn links_lead_somewhere() {
+    for page in pages() {
+        let text = fs::read_to_string(&page).unwrap();
+        for link in text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+        {
+            let path = link.split('#').next().unwrap_or(link);
+            let is_local = !path.is_empty() && !path.contains("://");
+            let exists = page.parent().unwrap().join(path).exists();
+            assert!(!is_local || exists, "{}: no {link}", page.display());
+        }
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn readme() -> String {
+    fs::read_to_string(root().join("README.md")).unwrap()
+}
+
+/// The README and the pages on tuning.
+fn pages() -> Vec<PathBuf> {
+    let tuning = fs::read_dir(root().join("tuning")).unwrap();
+    let mut pages: Vec<PathBuf> = tuning.map(|entry| entry.unwrap().path()).collect();
+    pages.push(root().join("README.md"));
+    pages
+}
+
+/// Where the part between the two comments `<!-- name -->` and `<!-- end of name -->` lies.
+fn section(text: &str, name: &str) -> (usize, usize) {
+    let begin = format!("<!-- {name} -->");
+    let start = text.find(&begin).expect(&begin) + begin.len();
+    let end = format!("<!-- end of {name} -->");
+    (start, text.find(&end).expect(&end))
+}
+
+/// What stands between backticks, outside blocks of code.
+fn backticked(text: &str) -> impl Iterator<Item = &str> {
+    let mut in_block = false;
+    text.lines()
+        .filter(move |line| {
+            let is_fence = line.contains("```");
+            in_block ^= is_fence;
+            !in_block && !is_fence
+        })
+        .flat_map(|line| line.split('`').skip(1).step_by(2))
+}
