@@ -194,8 +194,9 @@
 //! | change what shards tell each other | `Message` in `src/shard/inbox.rs`, `Core::handle` in `src/shard/channels.rs` |
 //! | measure | `loadgen/`, `benches/` |
 //!
-//! An endpoint to read first: `src/endpoints/chat.rs`, then `src/endpoints/channels.rs`. A test to read first:
-//! `tests/hazards.rs` for the facts the design rests on.
+//! To begin with, read an endpoint (`src/endpoints/chat.rs`, then `src/endpoints/channels.rs`) and a test: of the
+//! whole server from outside (`tests/server/publish.rs`), or of cores driven by hand (`src/shard/testing.rs`).
+//! `tests/hazards.rs` has the facts the design rests on.
 
 pub mod cli;
 pub mod clock;

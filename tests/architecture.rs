@@ -294,19 +294,30 @@ fn name_at(code: &str) -> String {
 /// Lines are kept, so that they can be counted.
 fn without_comments_and_tests(text: &str) -> String {
     let mut code = String::new();
-    let mut end_of_tests = None;
+    let mut test = Test::None;
     for line in text.lines() {
         let indent = &line[..line.len() - line.trim_start().len()];
-        if line.trim() == "#[cfg(test)]" {
-            end_of_tests = Some(format!("{indent}}}"));
-        } else if end_of_tests.as_deref() == Some(line) {
-            end_of_tests = None;
-        } else if end_of_tests.is_none() && !line.trim_start().starts_with("//") {
+        let is_code = matches!(test, Test::None);
+        test = match test {
+            Test::None if line.trim() == "#[cfg(test)]" => Test::Begins,
+            Test::Begins if line.ends_with(';') => Test::None,
+            Test::Begins => Test::UntilLine(format!("{indent}}}")),
+            Test::UntilLine(end) if end == line => Test::None,
+            test => test,
+        };
+        if is_code && !line.trim_start().starts_with("//") {
             code += line.split(" // ").next().unwrap_or(line);
         }
         code.push('\n');
     }
     code
+}
+
+/// Where in an item that only tests compile a line is.
+enum Test {
+    None,
+    Begins,
+    UntilLine(String),
 }
 
 /// Each room and the rooms it may use, from the table in `src/lib.rs`.
@@ -360,8 +371,16 @@ fn sources() -> Vec<Source> {
     for folder in ["src", "loadgen/src"] {
         find_rust(Path::new(folder), &mut paths);
     }
-    paths.retain(|path| path != Path::new("src/lib.rs"));
+    paths.retain(|path| path != Path::new("src/lib.rs") && !is_for_tests(path));
     paths.iter().map(|path| Source::read(path)).collect()
+}
+
+/// True for a file that its folder's `mod.rs` declares for tests only.
+fn is_for_tests(path: &Path) -> bool {
+    let name = path.file_stem().unwrap().display();
+    let declaration = format!("#[cfg(test)]\nmod {name};");
+    let parent = root().join(path.with_file_name("mod.rs"));
+    fs::read_to_string(parent).is_ok_and(|parent| parent.contains(&declaration))
 }
 
 fn find_rust(folder: &Path, paths: &mut Vec<PathBuf>) {
