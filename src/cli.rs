@@ -11,7 +11,8 @@ use std::sync::Arc;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Assignment, Config, ConfigError, Loaded, Sources};
-use crate::limits::{self, Plan};
+use crate::limits::Plan;
+use crate::net;
 
 /// Exit status for a wrong command line or configuration.
 const EXIT_USAGE: i32 = 2;
@@ -83,7 +84,7 @@ impl From<ConfigError> for CliError {
 ///
 /// Exits by itself: after `--help` and `--version` with 0, after an error with 2.
 pub fn parse() -> Command {
-    let nofile = limits::raise_file_limit();
+    let nofile = net::raise_file_limit();
     match try_parse(std::env::args_os(), std::env::vars_os(), cores(), nofile) {
         Ok(command) => command,
         Err(CliError::Usage(error)) => error.exit(),

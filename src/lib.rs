@@ -119,7 +119,7 @@
 //! | Room | May use | What it is |
 //! |---|---|---|
 //! | `main` | `cli`, `log`, `server` | allocator, arguments, run |
-//! | `cli` | `config`, `limits` | the command line, checked and decided |
+//! | `cli` | `config`, `limits`, `net` | the command line, checked and decided |
 //! | `config` | | every setting, declared once; file, environment, flags |
 //! | `limits` | `config` | how many shards and connections the file limits allow |
 //! | `log` | `config` | the lossy, bounded log writer, and limits on lines a peer can cause |

@@ -7,8 +7,6 @@
 
 use std::fmt;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
 use crate::config::{Config, MAX_SHARDS};
 
 /// Descriptors kept back in every table: files opened while running, and room to accept and refuse.
@@ -83,7 +81,7 @@ fn spread(mean: u64) -> u64 {
 }
 
 impl Plan {
-    /// Plans for `cores` cores and a limit of `files_per_table` descriptors ([`raise_file_limit`]).
+    /// Plans for `cores` cores and a limit of `files_per_table` descriptors ([`crate::net::raise_file_limit`]).
     ///
     /// `shards = 0` takes one per core, or as many as `max_connections` needs; `max_connections = 0` takes what
     /// the shards hold.
@@ -199,22 +197,6 @@ impl Planner {
     }
 }
 
-/// Raises the soft limit on open files to the hard one and returns what holds then.
-///
-/// A limit that cannot be raised is not an error: the plan is made with what there is.
-pub fn raise_file_limit() -> u64 {
-    let before = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: before.maximum,
-        maximum: before.maximum,
-    };
-    let current = match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => before.maximum,
-        Err(_) => before.current,
-    };
-    current.unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -324,14 +306,5 @@ mod tests {
     fn infinite_limits_and_no_cores_still_give_a_plan() {
         let plan = Plan::new(&config(0, 0), 0, u64::MAX).unwrap();
         assert_eq!((plan.shards, plan.files_per_table), (1, 1 << 24));
-    }
-
-    #[test]
-    fn the_raised_limit_is_the_one_in_force() {
-        let files = raise_file_limit();
-        assert_eq!(
-            getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
-            files
-        );
     }
 }

@@ -264,7 +264,7 @@ fn announce(doors: &[Door], plan: &Plan, ready_fd: Option<RawFd>) {
     for address in &addresses {
         text += &format!("listening on {address}\n");
     }
-    if let Some(address) = addresses.first() {
+    if let Some(address) = addresses.first().map(reachable) {
         text += &format!("open     http://{address}/\n");
         text +=
             &format!("publish  curl -d '{{\"hello\":\"world\"}}' http://{address}/channels/demo\n");
@@ -278,6 +278,14 @@ fn announce(doors: &[Door], plan: &Plan, ready_fd: Option<RawFd>) {
         warn!(fd, %error, "could not report readiness on the descriptor of --ready-fd");
     }
     info!(?addresses, shards = plan.shards, "serving");
+}
+
+/// Where a person on this machine finds a server that listens on `address`.
+fn reachable(address: &SocketAddr) -> String {
+    match address.ip().is_unspecified() {
+        true => format!("localhost:{}", address.port()),
+        false => address.to_string(),
+    }
 }
 
 fn await_signal(inbox: &Receiver<Event>) -> Result<(), Failure> {

@@ -23,7 +23,7 @@ pub fn prepare(args: &CommonArgs) -> Result<Run, String> {
         keep_to_cores(&cores.0)?;
     }
     let address = resolve(&args.url)?;
-    let plan = Plan::new(&wanted(args, address), &host()?)?;
+    let plan = Plan::new(&wanted(args, address), &host())?;
     let connections = args.connections as usize;
     let offset = fastrand::usize(..);
     let local = LocalAddresses::new(plan.sources, plan.local_ports, connections, offset);
@@ -68,13 +68,11 @@ fn resolve(target: &Target) -> Result<SocketAddr, String> {
         .ok_or_else(|| format!("{host} has no address"))
 }
 
-fn host() -> Result<Host, String> {
-    let files = net::raise_file_limit()
-        .map_err(|error| format!("cannot raise the limit of open files: {error}"))?;
-    Ok(Host {
-        files,
+fn host() -> Host {
+    Host {
+        files: usize::try_from(net::raise_file_limit()).unwrap_or(usize::MAX),
         local_ports: local_ports().unwrap_or(LOCAL_PORTS_DEFAULT),
-    })
+    }
 }
 
 fn local_ports() -> Option<(u16, u16)> {

@@ -10,6 +10,7 @@ use super::value::Value;
 const AT_MOST: &[(&str, &str)] = &[
     ("http.request_line_bytes", "http.head_bytes"),
     ("outbox.soft_bytes", "outbox.hard_bytes"),
+    ("heartbeat.pong_timeout_ms", "heartbeat.ping_interval_ms"),
 ];
 
 /// Proxies commonly cut a connection that has been silent for this long.

@@ -174,7 +174,7 @@ settings! {
         /// Longest request head, request line included.
         head_bytes: usize = 8_192, bytes(256, 65_536);
         /// Most header fields in a request.
-        headers: usize = 100, count(1, 1_000);
+        headers: usize = 100, count(1, 100);
         /// Longest request line.
         request_line_bytes: usize = 4_096, bytes(64, 65_536);
         /// Longest request body, so also the longest publication over HTTP.

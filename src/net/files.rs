@@ -17,16 +17,32 @@ pub fn own_file_table() -> io::Result<()> {
     unsafe { unshare_unsafe(UnshareFlags::FILES) }.map_err(io::Error::from)
 }
 
-/// Raises the soft limit of open files to the hard one and returns it (files per table).
-pub fn raise_file_limit() -> io::Result<usize> {
-    let limit = getrlimit(Resource::Nofile);
-    let wanted = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
+/// Raises the soft limit on open files to the hard one and returns what holds then.
+///
+/// A limit that cannot be raised is not an error: the plan is made with what there is.
+pub fn raise_file_limit() -> u64 {
+    let before = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: before.maximum,
+        maximum: before.maximum,
     };
-    setrlimit(Resource::Nofile, wanted)?;
-    let current = getrlimit(Resource::Nofile).current;
-    Ok(current.map_or(usize::MAX, |files| {
-        usize::try_from(files).unwrap_or(usize::MAX)
-    }))
+    let current = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => before.maximum,
+        Err(_) => before.current,
+    };
+    current.unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_raised_limit_is_the_one_in_force() {
+        let files = raise_file_limit();
+        assert_eq!(
+            getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
+            files
+        );
+    }
 }
