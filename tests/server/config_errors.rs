@@ -128,12 +128,12 @@ fn an_unknown_flag_is_refused() {
 
 #[test]
 fn check_prints_the_effective_configuration() {
-    let path = write_config("[heartbeat]\nping_interval_ms = 12345\n");
+    let path = write_config("[heartbeat]\nping_interval_ms = 23456\n");
     let mut command = command(&["check", "--config", path.to_str().expect("UTF-8")]);
     command.env("LONGWIRE_OUTBOX__HARD_BYTES", "345678");
     let exit = run_to_exit(command);
     assert_eq!(exit.status.code(), Some(0), "{}", exit.stderr);
-    for value in ["12345", "345678"] {
+    for value in ["23456", "345678"] {
         assert!(
             exit.stdout.contains(value),
             "{value} not in: {}",

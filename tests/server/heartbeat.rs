@@ -85,7 +85,10 @@ fn publications_do_not_keep_a_silent_peer_alive() {
 
 #[test]
 fn first_pings_are_spread_over_the_interval() {
-    let server = Server::with(&["heartbeat.ping_interval_ms=6000"]);
+    let server = Server::with(&[
+        "heartbeat.ping_interval_ms=6000",
+        "heartbeat.pong_timeout_ms=6000",
+    ]);
     let sockets: Vec<_> = (0..60).map(|_| server.subscribe("demo")).collect();
     let mut counts = BTreeSet::new();
     wait_until("everyone was pinged once", || {
