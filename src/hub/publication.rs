@@ -26,6 +26,20 @@ pub struct Publication {
     pub offset: u64,
 }
 
+/// What a publication counts for besides its data: about what its frame adds. Without it empty ones
+/// would gather without bound.
+const OVERHEAD_BYTES: u32 = 16;
+
+impl Publication {
+    /// What a publication of `data_bytes` counts for in a channel's batch, for its owner and for the
+    /// shards that deliver it alike.
+    pub fn credit_bytes(data_bytes: usize) -> u32 {
+        u32::try_from(data_bytes)
+            .unwrap_or(u32::MAX)
+            .saturating_add(OVERHEAD_BYTES)
+    }
+}
+
 /// Names one continuous run of offsets of a channel. Random, so that a run that was lost is never
 /// taken for the one that came after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

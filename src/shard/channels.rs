@@ -72,7 +72,7 @@ impl Core {
     /// before it has one, when any of them cannot take it.
     fn sequence(&mut self, name: &Arc<str>, kind: Kind, data: Bytes) -> Result<Committed, Refused> {
         let now_s = self.now_s();
-        let bytes = u32::try_from(data.len()).unwrap_or(u32::MAX);
+        let bytes = Publication::credit_bytes(data.len());
         let random = || self.random.u64(..);
         let key = match self.owned.open(name, random, now_s) {
             Ok(key) => key,
@@ -129,7 +129,7 @@ impl Core {
             Kind::Binary => Opcode::Binary,
         };
         let is_first = channel.waiting.is_none();
-        let bytes = u32::try_from(publication.data.len()).unwrap_or(u32::MAX);
+        let bytes = Publication::credit_bytes(publication.data.len());
         channel
             .waiting
             .get_or_insert_default()
@@ -410,8 +410,24 @@ impl Core {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::config::Config;
     use crate::shard::testing::{upgrade, with_cores};
+
+    #[test]
+    fn empty_publications_do_not_gather_without_bound() {
+        with_cores(1, Config::default(), |bed| {
+            let client = bed.websocket(0, "/channels/a");
+            let core = &mut bed.cores[0];
+            let mut publish =
+                || core.publish(&Arc::from("a"), Kind::Text, Bytes::new(), client.key);
+            let refused = (0..100_000).find_map(|_| match publish() {
+                Submitted::Done(Err(refused)) => Some(refused),
+                _ => None,
+            });
+            assert_eq!(refused, Some(Refused::ChannelFull));
+        });
+    }
 
     #[test]
     fn a_session_that_is_gone_when_its_channel_opens_takes_nobody_with_it() {
