@@ -11,7 +11,8 @@ pub struct OutboxLimits {
     pub soft_bytes: usize,
     /// How long the outbox may stay above `soft_bytes`, in seconds.
     pub soft_timeout_s: u32,
-    /// Never more than this, except that one message always fits into an empty outbox.
+    /// Never more than this, what it takes to keep it included, except that one message always fits
+    /// into an empty outbox.
     pub hard_bytes: usize,
     /// How long a reader may take no byte at all, in seconds.
     pub stall_timeout_s: u32,
@@ -69,7 +70,9 @@ impl Outbox {
         limits: &OutboxLimits,
         now_s: u32,
     ) -> Result<(), Overrun> {
-        if self.bytes + frames.len() > limits.hard_bytes {
+        // Short frames cost more to keep than to send.
+        let kept_bytes = self.bytes + (self.segments.len() + 1) * size_of::<Bytes>();
+        if kept_bytes + frames.len() > limits.hard_bytes {
             return Err(Overrun::SlowReader);
         }
         self.bytes += frames.len();
@@ -147,7 +150,7 @@ mod tests {
     const LIMITS: OutboxLimits = OutboxLimits {
         soft_bytes: 10,
         soft_timeout_s: 5,
-        hard_bytes: 20,
+        hard_bytes: 20 + 2 * size_of::<Bytes>(),
         stall_timeout_s: 9,
     };
 
@@ -161,6 +164,19 @@ mod tests {
         assert_eq!(outbox.bytes(), 20);
         let one_more = outbox.push(Bytes::from_static(b"x"), &LIMITS, 0);
         assert_eq!(one_more, Err(Overrun::SlowReader));
+    }
+
+    #[test]
+    fn many_short_frames_are_refused_before_they_take_more_than_the_hard_limit() {
+        let limits = OutboxLimits {
+            hard_bytes: 100_000,
+            ..LIMITS
+        };
+        let frame = Bytes::from_static(b"\x81\x00");
+        let mut outbox = Outbox::new(frame.clone(), 1, &limits, 0);
+        while outbox.push(frame.clone(), &limits, 0).is_ok() {}
+        let kept_bytes = outbox.segments.len() * size_of::<Bytes>() + outbox.bytes();
+        assert!((99_000..=100_000).contains(&kept_bytes), "{kept_bytes}");
     }
 
     #[test]
