@@ -197,7 +197,7 @@ settings! {
         /// Time from the first byte of a message to its last.
         message_timeout_ms: u32 = 30_000, timer(1, HOUR_MS);
         /// Most Ping and Pong frames per second from one client.
-        control_frames_per_s: u32 = 50, count(1, 255);
+        control_frames_per_s: u32 = 50, count(1, 254);
         /// Time for the closing handshake; after it the connection is reset.
         close_timeout_ms: u32 = 5_000, timer(1, HOUR_MS);
     }
