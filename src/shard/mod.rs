@@ -198,6 +198,8 @@ pub(crate) struct Limits {
 impl Limits {
     fn new(config: &Config) -> Self {
         let seconds = |ms: u32| seconds_ceil(std::time::Duration::from_millis(u64::from(ms)));
+        // Deadlines count from the beginning of the second they are set in.
+        let timeout = |ms: u32| seconds(ms).saturating_add(1);
         Self {
             head: HeadLimits {
                 head_bytes: config.http.head_bytes,
@@ -210,9 +212,9 @@ impl Limits {
             },
             outbox: OutboxLimits {
                 soft_bytes: config.outbox.soft_bytes,
-                soft_timeout_s: seconds(config.outbox.soft_timeout_ms),
+                soft_timeout_s: timeout(config.outbox.soft_timeout_ms),
                 hard_bytes: config.outbox.hard_bytes,
-                stall_timeout_s: seconds(config.outbox.stall_timeout_ms),
+                stall_timeout_s: timeout(config.outbox.stall_timeout_ms),
             },
             heartbeat: HeartbeatTimes {
                 ping_interval_s: seconds(config.heartbeat.ping_interval_ms),
@@ -221,11 +223,11 @@ impl Limits {
             },
             control_frames_per_s: u8::try_from(config.websocket.control_frames_per_s)
                 .unwrap_or(u8::MAX),
-            ready_timeout_s: seconds(config.http.ready_timeout_ms),
-            body_timeout_s: seconds(config.http.body_timeout_ms),
-            keepalive_timeout_s: seconds(config.http.keepalive_timeout_ms),
-            message_timeout_s: seconds(config.websocket.message_timeout_ms),
-            close_timeout_s: seconds(config.websocket.close_timeout_ms),
+            ready_timeout_s: timeout(config.http.ready_timeout_ms),
+            body_timeout_s: timeout(config.http.body_timeout_ms),
+            keepalive_timeout_s: timeout(config.http.keepalive_timeout_ms),
+            message_timeout_s: timeout(config.websocket.message_timeout_ms),
+            close_timeout_s: timeout(config.websocket.close_timeout_ms),
             channel_idle_s: seconds(config.channels.idle_timeout_ms),
             batch_bytes: u32::try_from(config.channels.batch_bytes).unwrap_or(u32::MAX),
         }

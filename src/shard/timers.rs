@@ -181,6 +181,8 @@ impl Core {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::config::Config;
     use crate::proto::frame::{Opcode, encode_frame};
@@ -205,6 +207,23 @@ mod tests {
             let closes = core.metrics.closes(CloseReason::SlowConsumer);
             assert_eq!(closes, 1);
             assert_eq!(core.metrics.outbox_bytes.get(), 0);
+        });
+    }
+
+    #[test]
+    fn a_deadline_set_late_in_a_second_does_not_come_early() {
+        let mut config = Config::default();
+        config.http.ready_timeout_ms = 1000;
+        with_cores(1, config, |bed| {
+            // Whatever fraction of a second has passed by now, one of these is late in it.
+            for _ in 0..4 {
+                let client = bed.connect(0);
+                bed.pass(Duration::from_millis(750));
+                assert!(matches!(
+                    bed.cores[0].stage(client.key),
+                    Some(Stage::Http(_))
+                ));
+            }
         });
     }
 }
