@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use longwire::hub::{Batch, Subscribers, Wheel};
+use longwire::hub::{Batch, Encoding, EncodingsInUse, Subscribers, Wheel};
 use longwire::proto::frame::{Opcode, encode_frame};
 
 const SESSIONS: u32 = 20_000;
@@ -49,6 +49,7 @@ fn subscribers(c: &mut Criterion) {
 /// What a publication costs before the first send: its frame, and the batch made ready.
 fn fan_out_encode(c: &mut Criterion) {
     let mut group = c.benchmark_group("fan-out encode");
+    let in_use = EncodingsInUse::default();
     for (publications, bytes) in [(1, 100), (10, 100), (30, 100), (1, 10_000)] {
         let payload = vec![b'x'; bytes];
         group.throughput(Throughput::Elements(publications));
@@ -56,11 +57,11 @@ fn fan_out_encode(c: &mut Criterion) {
             b.iter(|| {
                 let mut batch = Batch::default();
                 for _ in 0..publications {
-                    batch.append(bytes as u32, |out| {
+                    batch.append(bytes as u32, &in_use, |_, out| {
                         encode_frame(out, Opcode::Text, black_box(&payload));
                     });
                 }
-                black_box(batch.take().frames_for(1))
+                black_box(batch.take().of(1, Encoding::Plain))
             });
         });
     }

@@ -68,7 +68,7 @@ labels! {
         ProtocolError = "protocol_error",
         /// A text message or close reason was not UTF-8.
         InvalidPayload = "invalid_payload",
-        /// A message, or its number of frames, was over the limit.
+        /// A message was over the limit.
         MessageTooBig = "message_too_big",
         /// The client did what it may not do here.
         Policy = "policy",

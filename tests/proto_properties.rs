@@ -296,7 +296,7 @@ proptest! {
         let _ = decode_header(&noise);
         let _ = parse_close(&noise);
         let _ = parse_request(&noise);
-        let _ = read_client_handshake(&noise, &text);
+        let _ = read_client_handshake(&noise, &text, None);
         let _ = decode_segment(&text);
         prop_assert!(frame_end(&noise, sent) <= noise.len());
         let _ = HeadScanner::new().scan(&noise, &ROOMY_HEAD);

@@ -32,7 +32,8 @@ pub async fn open(run: &Run, index: usize) -> Result<Opened, Cause> {
     let key = STANDARD.encode(fastrand::u128(..).to_ne_bytes());
     let path = run.target.subscribe_path(run.channel_of(index));
     let mut request = Vec::new();
-    write_client_handshake(&mut request, &run.target.authority(), &path, &key, None);
+    let host = run.target.authority();
+    write_client_handshake(&mut request, &host, &path, &key, None, None);
     send_all(&stream, &request).await?;
     let leftover = read_answer(&stream, &key).await?;
     Ok(Opened { stream, leftover })
@@ -116,8 +117,8 @@ async fn read_answer(stream: &Stream, key: &str) -> Result<Vec<u8>, Cause> {
             Err(error) => return Err(error.into()),
         };
         answer.truncate(filled + read);
-        match read_client_handshake(&answer, key) {
-            Ok(Some(head)) => return Ok(answer.split_off(head)),
+        match read_client_handshake(&answer, key, None) {
+            Ok(Some(opened)) => return Ok(answer.split_off(opened.head_len)),
             Ok(None) => {}
             Err(ClientHandshakeError::Status(status)) => return Err(Cause::Http(status)),
             Err(_) => return Err(Cause::BadHandshake),

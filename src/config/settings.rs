@@ -198,6 +198,16 @@ settings! {
         message_timeout_ms: u32 = 30_000, timer(1, HOUR_MS);
         /// Most Ping and Pong frames per second from one client.
         control_frames_per_s: u32 = 50, count(1, 254);
+        /// Accepts compression (permessage-deflate, RFC 7692) from clients that offer it.
+        compression: bool = false, Kind::Flag;
+        /// Shorter messages go uncompressed.
+        compression_min_bytes: usize = 256, bytes(0, 16 * MIB);
+        /// Largest window of compression, in bits; a smaller one takes less memory per shard and compresses less.
+        compression_window_bits: u8 = 15, count(9, 15);
+        /// Lets the server's messages refer to earlier ones: up to 2^window_bits bytes per connection, and each message compressed for each.
+        server_context_takeover: bool = false, Kind::Flag;
+        /// Lets clients' messages refer to earlier ones: up to 2^window_bits bytes per connection.
+        client_context_takeover: bool = false, Kind::Flag;
         /// Time for the closing handshake; after it the connection is reset.
         close_timeout_ms: u32 = 5_000, timer(1, HOUR_MS);
     }

@@ -257,6 +257,19 @@ impl Field for bool {
     }
 }
 
+impl Field for u8 {
+    fn read(value: &Value) -> Result<Self, String> {
+        match value {
+            Value::Number(number) => Self::try_from(*number).map_err(|e| e.to_string()),
+            _ => wrong_type(),
+        }
+    }
+
+    fn write(&self) -> Value {
+        Value::Number(u64::from(*self))
+    }
+}
+
 impl Field for u32 {
     fn read(value: &Value) -> Result<Self, String> {
         match value {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::hub::{Committed, Refused};
+use crate::proto::deflate::{DeflatePolicy, negotiate};
 use crate::proto::handshake::{UpgradeCheck, check_upgrade};
 use crate::proto::http::{HttpError, Method, decode_segment};
 use crate::shard::{Answer, Core, Exchange, Purpose, Reply, Upgrade};
@@ -42,21 +43,29 @@ pub(super) fn listen(core: &Core, exchange: &Exchange<'_>, channel: Arc<str>) ->
         true => Purpose::Publish,
         false => Purpose::Listen,
     };
-    upgrade(exchange, purpose, Some(channel))
+    upgrade(core, exchange, purpose, Some(channel))
 }
 
 /// Makes the connection a WebSocket, or says why not.
 pub(super) fn upgrade(
+    core: &Core,
     exchange: &Exchange<'_>,
     purpose: Purpose,
     channel: Option<Arc<str>>,
 ) -> Answer {
     match check_upgrade(exchange.request) {
-        UpgradeCheck::Accept { key } => Answer::Upgrade(Upgrade {
-            key: key.to_owned(),
-            purpose,
-            channel,
-        }),
+        UpgradeCheck::Accept { key } => {
+            let offers = exchange.request.headers("sec-websocket-extensions");
+            match negotiate(offers, &deflate_policy(core)) {
+                Ok(deflate) => Answer::Upgrade(Upgrade {
+                    key: key.to_owned(),
+                    purpose,
+                    channel,
+                    deflate,
+                }),
+                Err(error) => Answer::Reply(error.into()),
+            }
+        }
         UpgradeCheck::Refuse(error) => Answer::Reply(error.into()),
         UpgradeCheck::NotAnUpgrade => Answer::Reply(
             HttpError {
@@ -65,6 +74,16 @@ pub(super) fn upgrade(
             }
             .into(),
         ),
+    }
+}
+
+fn deflate_policy(core: &Core) -> DeflatePolicy {
+    let websocket = &core.shared.config.websocket;
+    DeflatePolicy {
+        enabled: websocket.compression,
+        server_context_takeover: websocket.server_context_takeover,
+        client_context_takeover: websocket.client_context_takeover,
+        window_bits_max: websocket.compression_window_bits,
     }
 }
 

@@ -11,6 +11,6 @@ pub(super) fn admit(core: &mut Core, exchange: &Exchange<'_>) -> Result<(), Repl
     access::same_origin(core, exchange.request)
 }
 
-pub(super) fn answer(_: &mut Core, exchange: &Exchange<'_>) -> Answer {
-    channels::upgrade(exchange, Purpose::Echo, None)
+pub(super) fn answer(core: &mut Core, exchange: &Exchange<'_>) -> Answer {
+    channels::upgrade(core, exchange, Purpose::Echo, None)
 }

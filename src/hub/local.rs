@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Batch, Key, Slab, Subscribers};
+use super::{Batch, EncodingsInUse, Key, Slab, Subscribers};
 
 /// What the channel's owner knows of this shard's subscribers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub struct LocalChannel {
     pub interest: Interest,
     /// Sessions that get what is published.
     pub subscribers: Subscribers,
+    /// The forms in which they get it.
+    pub encodings: EncodingsInUse,
     /// Sessions that become subscribers when the owner answers.
     pub joining: Vec<Key>,
     /// What was published and not begun to be sent.
@@ -66,6 +68,7 @@ impl LocalChannels {
             owner,
             interest: Interest::Asked,
             subscribers: Subscribers::default(),
+            encodings: EncodingsInUse::default(),
             joining: Vec::new(),
             waiting: None,
             passing: false,

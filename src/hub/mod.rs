@@ -13,7 +13,7 @@ mod subscribers;
 mod vitals;
 mod wheel;
 
-pub use batch::{Batch, Suffix};
+pub use batch::{Batch, Encoding, EncodingsInUse, Frames};
 pub use local::{Interest, LocalChannel, LocalChannels};
 pub use outbox::{Outbox, OutboxLimits, Overrun};
 pub use owned::{Committed, OwnedChannel, OwnedChannels, Refused};

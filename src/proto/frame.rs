@@ -197,6 +197,24 @@ pub fn encode_masked_frame(out: &mut Vec<u8>, opcode: Opcode, mask: [u8; 4], pay
     }
 }
 
+/// Appends one whole frame of a compressed message (RFC 7692 section 6): masked if a client sends
+/// it.
+pub fn encode_compressed_frame(
+    out: &mut Vec<u8>,
+    opcode: Opcode,
+    mask: Option<[u8; 4]>,
+    compressed: &[u8],
+) {
+    let frame_at = out.len();
+    match mask {
+        Some(mask) => encode_masked_frame(out, opcode, mask, compressed),
+        None => encode_frame(out, opcode, compressed),
+    }
+    if let Some(first) = out.get_mut(frame_at) {
+        *first |= RSV1;
+    }
+}
+
 /// Appends a server's Close frame. The reason is cut after the last character that ends within 123
 /// bytes.
 pub fn encode_close(out: &mut Vec<u8>, code: CloseCode, reason: &str) {
@@ -313,6 +331,14 @@ mod tests {
         let mut out = Vec::new();
         encode_masked_frame(&mut out, Opcode::Text, [0x37, 0xfa, 0x21, 0x3d], b"Hello");
         assert_eq!(out, b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58");
+    }
+
+    #[test]
+    fn marks_compressed_frames() {
+        let mut out = b"before".to_vec();
+        encode_compressed_frame(&mut out, Opcode::Binary, None, b"ab");
+        encode_compressed_frame(&mut out, Opcode::Text, Some([1, 2, 3, 4]), b"ab");
+        assert_eq!(out, b"before\xc2\x02ab\xc1\x82\x01\x02\x03\x04``");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest, Sha1};
 
+use super::deflate::{DeflateOffer, DeflateParams};
 use super::http::{BodyLength, HttpError, Method, Request, Version};
 
 /// What the accept key is hashed with (RFC 6455 section 1.3).
@@ -93,14 +94,23 @@ pub fn accept_key(key: &str) -> String {
     STANDARD.encode(Sha1::new().chain_update(key).chain_update(GUID).finalize())
 }
 
-/// Appends the 101. `subprotocol` must be one that the client offered.
-pub fn write_switching_protocols(out: &mut Vec<u8>, key: &str, subprotocol: Option<&str>) {
+/// Appends the 101. `subprotocol` must be one that the client offered, and `deflate` what
+/// [`negotiate`](super::deflate::negotiate) made of its offers.
+pub fn write_switching_protocols(
+    out: &mut Vec<u8>,
+    key: &str,
+    subprotocol: Option<&str>,
+    deflate: Option<&DeflateParams>,
+) {
     out.extend_from_slice(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n",
     );
     push_header(out, "Sec-WebSocket-Accept", &accept_key(key));
     if let Some(subprotocol) = subprotocol {
         push_header(out, "Sec-WebSocket-Protocol", subprotocol);
+    }
+    if let Some(deflate) = deflate {
+        push_header(out, "Sec-WebSocket-Extensions", &deflate.to_string());
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -112,6 +122,7 @@ pub fn write_client_handshake(
     path_and_query: &str,
     key: &str,
     origin: Option<&str>,
+    deflate: Option<&DeflateOffer>,
 ) {
     for part in ["GET ", path_and_query, " HTTP/1.1\r\n"] {
         out.extend_from_slice(part.as_bytes());
@@ -123,6 +134,9 @@ pub fn write_client_handshake(
     push_header(out, "Sec-WebSocket-Version", "13");
     if let Some(origin) = origin {
         push_header(out, "Origin", origin);
+    }
+    if let Some(deflate) = deflate {
+        push_header(out, "Sec-WebSocket-Extensions", &deflate.to_string());
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -159,17 +173,26 @@ impl fmt::Display for ClientHandshakeError {
 
 impl std::error::Error for ClientHandshakeError {}
 
-/// Reads the answer to an opening handshake that was sent with `key` and without extensions or
-/// subprotocols, from the front of `input`. Returns the length of its head; what follows belongs to
-/// the stream of frames. `None`: more bytes are needed, and `input` must then hold all of them from
-/// the start.
+/// A server's answer that opens the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// Length of the head; what follows belongs to the stream of frames.
+    pub head_len: usize,
+    /// What was agreed on, if compression was offered and accepted.
+    pub deflate: Option<DeflateParams>,
+}
+
+/// Reads the answer to an opening handshake that was sent with `key`, this offer of compression and
+/// no subprotocols, from the front of `input`. `None`: more bytes are needed, and `input` must then
+/// hold all of them from the start.
 ///
 /// # Errors
 /// When the answer does not open the connection.
 pub fn read_client_handshake(
     input: &[u8],
     key: &str,
-) -> Result<Option<usize>, ClientHandshakeError> {
+    deflate: Option<&DeflateOffer>,
+) -> Result<Option<Opened>, ClientHandshakeError> {
     let mut headers = [httparse::EMPTY_HEADER; ANSWER_HEADERS_MAX];
     let mut answer = httparse::Response::new(&mut headers);
     let head_len = match answer.parse(input) {
@@ -183,11 +206,15 @@ pub fn read_client_handshake(
         Some(status) => return Err(ClientHandshakeError::Status(status)),
         None => return Err(ClientHandshakeError::Malformed),
     }
-    check_answer(answer.headers, key)?;
-    Ok(Some(head_len))
+    let deflate = check_answer(answer.headers, key, deflate)?;
+    Ok(Some(Opened { head_len, deflate }))
 }
 
-fn check_answer(headers: &[httparse::Header], key: &str) -> Result<(), ClientHandshakeError> {
+fn check_answer(
+    headers: &[httparse::Header],
+    key: &str,
+    deflate: Option<&DeflateOffer>,
+) -> Result<Option<DeflateParams>, ClientHandshakeError> {
     let values = |name: &'static str| {
         let named = headers
             .iter()
@@ -210,16 +237,23 @@ fn check_answer(headers: &[httparse::Header], key: &str) -> Result<(), ClientHan
     is_only("Sec-WebSocket-Accept", &|value| {
         value == accept_key(key).as_bytes()
     })?;
-    for name in ["Sec-WebSocket-Extensions", "Sec-WebSocket-Protocol"] {
-        if values(name).next().is_some() {
-            return Err(ClientHandshakeError::Header(name));
-        }
+    const PROTOCOL: &str = "Sec-WebSocket-Protocol";
+    if values(PROTOCOL).next().is_some() {
+        return Err(ClientHandshakeError::Header(PROTOCOL));
     }
-    Ok(())
+    const EXTENSIONS: &str = "Sec-WebSocket-Extensions";
+    match deflate {
+        Some(offer) => offer
+            .accept(values(EXTENSIONS))
+            .map_err(|_| ClientHandshakeError::Header(EXTENSIONS)),
+        None if values(EXTENSIONS).next().is_none() => Ok(None),
+        None => Err(ClientHandshakeError::Header(EXTENSIONS)),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::deflate::{DeflatePolicy, negotiate};
     use super::super::http::parse_request;
     use super::*;
 
@@ -302,47 +336,75 @@ mod tests {
     #[test]
     fn both_sides_understand_each_other() {
         let mut opening = Vec::new();
-        write_client_handshake(&mut opening, "h:1", "/a?b", KEY, Some("http://h:1"));
+        write_client_handshake(&mut opening, "h:1", "/a?b", KEY, Some("http://h:1"), None);
         let request = parse_request(&opening).unwrap();
         assert_eq!(check_upgrade(&request), UpgradeCheck::Accept { key: KEY });
         assert_eq!(request.header("origin"), Some("http://h:1"));
 
         let mut answer = Vec::new();
-        write_switching_protocols(&mut answer, KEY, None);
+        write_switching_protocols(&mut answer, KEY, None, None);
         let head_len = answer.len();
         for cut in 0..head_len {
-            assert_eq!(read_client_handshake(&answer[..cut], KEY), Ok(None));
+            assert_eq!(read_client_handshake(&answer[..cut], KEY, None), Ok(None));
         }
         answer.extend(b"\x81\x00");
-        assert_eq!(read_client_handshake(&answer, KEY), Ok(Some(head_len)));
+        let deflate = None;
+        assert_eq!(
+            read_client_handshake(&answer, KEY, None),
+            Ok(Some(Opened { head_len, deflate }))
+        );
+    }
+
+    #[test]
+    fn both_sides_agree_on_compression() {
+        let offer = DeflateOffer {
+            client_max_window_bits: Some(15),
+            server_max_window_bits: Some(10),
+            ..DeflateOffer::default()
+        };
+        let mut opening = Vec::new();
+        write_client_handshake(&mut opening, "h", "/", KEY, None, Some(&offer));
+        let request = parse_request(&opening).unwrap();
+        let lines = request.headers("sec-websocket-extensions");
+        let agreed = negotiate(lines, &DeflatePolicy::default()).unwrap();
+        assert_eq!(agreed.unwrap().server_window_bits(), 10);
+
+        let mut answer = Vec::new();
+        write_switching_protocols(&mut answer, KEY, None, agreed.as_ref());
+        let opened = read_client_handshake(&answer, KEY, Some(&offer)).unwrap();
+        assert_eq!(opened.unwrap().deflate, agreed);
+        let unasked = read_client_handshake(&answer, KEY, None);
+        let wrong = ClientHandshakeError::Header("Sec-WebSocket-Extensions");
+        assert_eq!(unasked, Err(wrong));
     }
 
     #[test]
     fn a_client_refuses_what_it_did_not_ask_for() {
         let mut answer = Vec::new();
-        write_switching_protocols(&mut answer, "another key", None);
+        write_switching_protocols(&mut answer, "another key", None, None);
         let wrong = |name| Err(ClientHandshakeError::Header(name));
         assert_eq!(
-            read_client_handshake(&answer, KEY),
+            read_client_handshake(&answer, KEY, None),
             wrong("Sec-WebSocket-Accept")
         );
         answer.clear();
-        write_switching_protocols(&mut answer, KEY, Some("x"));
+        write_switching_protocols(&mut answer, KEY, Some("x"), None);
         assert_eq!(
-            read_client_handshake(&answer, KEY),
+            read_client_handshake(&answer, KEY, None),
             wrong("Sec-WebSocket-Protocol")
         );
         let status = ClientHandshakeError::Status(503);
         let refusal = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n";
-        assert_eq!(read_client_handshake(refusal, KEY), Err(status));
+        assert_eq!(read_client_handshake(refusal, KEY, None), Err(status));
         assert_eq!(
-            read_client_handshake(b"\x16\x03", KEY),
+            read_client_handshake(b"\x16\x03", KEY, None),
             Err(ClientHandshakeError::Malformed)
         );
         assert_eq!(
             read_client_handshake(
                 &[b"HTTP/1.1 101 a\r\nA: ", &[b'a'; ANSWER_BYTES_MAX][..]].concat(),
-                KEY
+                KEY,
+                None
             ),
             Err(ClientHandshakeError::TooLong)
         );

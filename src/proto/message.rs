@@ -4,7 +4,11 @@
 //! and lent to the caller without a copy or an allocation. Whatever is cut by the end of the input,
 //! or fragmented by the peer, is gathered in one box that lives as long as something is partial.
 
+use std::ops::Range;
+
 use super::close::{CloseCode, parse_close};
+use super::deflate::Inflation;
+use super::deflate::inflater::{CutMessage, Payload, compressed_bytes_max};
 use super::frame::{FrameHeader, HEADER_BYTES_MAX, Opcode, decode_header};
 use super::mask::apply_mask;
 use super::utf8::{InvalidUtf8, Utf8Checker};
@@ -43,6 +47,19 @@ impl From<InvalidUtf8> for Violation {
 const CONTINUATION_OF_NOTHING: Violation =
     Violation::protocol("continuation without a message to continue");
 
+const COMPRESSED_WITHOUT_AGREEMENT: Violation =
+    Violation::protocol("compressed frame without agreement");
+
+const TOO_MANY_FRAMES: Violation = Violation {
+    code: CloseCode::PolicyViolation,
+    reason: "message of too many frames",
+};
+
+pub(super) const MESSAGE_TOO_BIG: Violation = Violation {
+    code: CloseCode::MessageTooBig,
+    reason: "message too big",
+};
+
 /// The side that reads (RFC 6455 section 5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -55,7 +72,9 @@ pub enum Role {
 /// What one message may take.
 #[derive(Clone, Copy, Debug)]
 pub struct MessageLimits {
-    /// Payload bytes of a whole message. More is refused with 1009, from the header that says so.
+    /// Payload bytes of a whole message. More is refused with 1009: from the header that says so, or,
+    /// if it is compressed, as soon as it inflates to more (or has more than twice as many, and
+    /// 1 KiB).
     pub message_bytes: usize,
     /// Frames of a message, empty ones too; at least 1. More are refused with 1008.
     pub frames_per_message: u32,
@@ -125,8 +144,9 @@ impl MessageReader {
         Self { partial: None }
     }
 
-    /// Takes bytes from the front of `input`, up to and including one event. It consumes nothing
-    /// only when `input` is empty. `input` is unmasked in place as far as it is consumed.
+    /// Takes bytes from the front of `input`, up to and including one event, on a connection that has
+    /// agreed on no extension. It consumes nothing only when `input` is empty. `input` is unmasked in
+    /// place as far as it is consumed.
     ///
     /// # Errors
     /// The first rule or limit that the peer broke. The connection must be closed: the reader is
@@ -138,18 +158,39 @@ impl MessageReader {
         limits: &MessageLimits,
         input: &'a mut [u8],
     ) -> Result<Step<'a>, Violation> {
+        self.next_inflated(role, limits, None, input)
+    }
+
+    /// As [`next`](Self::next), on a connection that may have agreed on permessage-deflate:
+    /// `inflation` is there if it has, the same for every call. A compressed message that comes whole
+    /// is lent from the inflater.
+    ///
+    /// A text is checked as it inflates: at the latest when 4 KiB of it have come or it ends.
+    ///
+    /// # Errors
+    /// As by `next`; also what [`deflate`](super::deflate) refuses: 1007 for data that is not
+    /// DEFLATE, 1009 for too much of it, 1008 for more than 128 final blocks in a message.
+    #[inline]
+    pub fn next_inflated<'a>(
+        &'a mut self,
+        role: Role,
+        limits: &MessageLimits,
+        inflation: Option<Inflation<'a>>,
+        input: &'a mut [u8],
+    ) -> Result<Step<'a>, Violation> {
         if self.partial.is_some() {
             self.free_finished();
         }
         if self.partial.is_none()
             && let Some((header, header_len)) = decode_header(input)?
         {
-            admit(&header, role, limits, None)?;
+            admit(&header, role, limits, inflation.is_some(), None)?;
             if let Some(frame_end) = whole_frame_end(&header, header_len, input.len()) {
-                return whole_frame(&header, header_len, frame_end, input);
+                let payload = header_len..frame_end;
+                return whole_frame(&header, payload, limits, inflation, input);
             }
         }
-        self.next_partial(role, limits, input)
+        self.next_partial(role, limits, inflation, input)
     }
 
     /// Whether a frame header, a frame or a fragmented message has begun and not ended.
@@ -182,6 +223,7 @@ impl MessageReader {
         &'a mut self,
         role: Role,
         limits: &MessageLimits,
+        mut inflation: Option<Inflation<'a>>,
         input: &'a mut [u8],
     ) -> Result<Step<'a>, Violation> {
         if input.is_empty() {
@@ -191,7 +233,7 @@ impl MessageReader {
             });
         }
         let partial = self.partial.get_or_insert_default();
-        let gathered = partial.gather(role, limits, input)?;
+        let gathered = partial.gather(role, limits, inflation.as_mut(), input)?;
         match gathered {
             Gathered::All => Ok(Step {
                 consumed: input.len(),
@@ -211,7 +253,8 @@ impl MessageReader {
                 frame_end,
             } => {
                 self.partial.take_if(|partial| partial.message.is_none());
-                whole_frame(&header, payload_at, frame_end, input)
+                let payload = payload_at..frame_end;
+                whole_frame(&header, payload, limits, inflation, input)
             }
         }
     }
@@ -256,6 +299,63 @@ struct Message {
     frames: u32,
     payload: Vec<u8>,
     utf8: Utf8Checker,
+    /// What inflates it, if it is compressed.
+    compressed: Option<Box<CutMessage>>,
+}
+
+impl Message {
+    fn new(header: &FrameHeader) -> Self {
+        Self {
+            opcode: header.opcode,
+            frames: 1,
+            payload: Vec::new(),
+            utf8: Utf8Checker::new(),
+            compressed: header.rsv1.then(Box::default),
+        }
+    }
+
+    /// Its frames, its bytes as they came, and whether it is compressed, for `header` to add to.
+    fn so_far(&self, header: &FrameHeader) -> Result<(u32, usize, bool), Violation> {
+        if header.opcode != Opcode::Continuation {
+            return Err(Violation::protocol(
+                "message begun before the last one ended",
+            ));
+        }
+        Ok(match &self.compressed {
+            Some(compressed) => (self.frames, compressed.received(), true),
+            None => (self.frames, self.payload.len(), false),
+        })
+    }
+
+    /// Keeps a piece of its payload. `len_max` is what all of it can come to.
+    fn take(
+        &mut self,
+        piece: &[u8],
+        is_last: bool,
+        len_max: usize,
+        inflation: Option<&mut Inflation>,
+    ) -> Result<(), Violation> {
+        let is_text = self.opcode == Opcode::Text;
+        if let Some(compressed) = &mut self.compressed {
+            let payload = Payload {
+                bytes: &mut self.payload,
+                utf8: is_text.then_some(&mut self.utf8),
+                bytes_max: len_max,
+            };
+            let inflation = inflation.ok_or(COMPRESSED_WITHOUT_AGREEMENT)?;
+            return compressed.take(piece, is_last, inflation, payload);
+        }
+        if is_text {
+            self.utf8.feed(piece)?;
+        }
+        append(&mut self.payload, piece, len_max);
+        Ok(())
+    }
+
+    fn heap_bytes(&self) -> usize {
+        let compressed = self.compressed.as_deref();
+        self.payload.capacity() + compressed.map_or(0, CutMessage::heap_bytes)
+    }
 }
 
 /// What [`Partial::gather`] came to. Offsets are into its input.
@@ -277,6 +377,7 @@ impl Partial {
         &mut self,
         role: Role,
         limits: &MessageLimits,
+        mut inflation: Option<&mut Inflation>,
         input: &mut [u8],
     ) -> Result<Gathered, Violation> {
         let mut at = 0;
@@ -288,7 +389,8 @@ impl Partial {
                     return Ok(Gathered::All);
                 };
                 at += taken;
-                admit(&header, role, limits, self.message.as_ref())?;
+                let agreed = inflation.is_some();
+                admit(&header, role, limits, agreed, self.message.as_ref())?;
                 if let Some(frame_end) = whole_frame_end(&header, at, input.len()) {
                     return Ok(Gathered::WholeFrame {
                         header,
@@ -298,7 +400,8 @@ impl Partial {
                 }
                 self.begin_frame(header);
             }
-            at += self.take_payload(limits, input.get_mut(at..).unwrap_or_default())?;
+            let inflation = inflation.as_deref_mut();
+            at += self.take_payload(limits, inflation, input.get_mut(at..).unwrap_or_default())?;
             if self
                 .frame
                 .as_ref()
@@ -336,22 +439,16 @@ impl Partial {
         match (&mut self.message, header.opcode) {
             (_, opcode) if opcode.is_control() => {}
             (Some(message), _) => message.frames += 1,
-            (None, opcode) => {
-                self.message = Some(Message {
-                    opcode,
-                    frames: 1,
-                    payload: Vec::new(),
-                    utf8: Utf8Checker::new(),
-                });
-            }
+            (None, _) => self.message = Some(Message::new(&header)),
         }
         self.frame = Some(Frame { header, taken: 0 });
     }
 
-    /// Unmasks, checks and keeps what `input` has of the frame's payload.
+    /// Unmasks, inflates, checks and keeps what `input` has of the frame's payload.
     fn take_payload(
         &mut self,
         limits: &MessageLimits,
+        inflation: Option<&mut Inflation>,
         input: &mut [u8],
     ) -> Result<usize, Violation> {
         let Some(frame) = &mut self.frame else {
@@ -366,14 +463,12 @@ impl Partial {
         frame.taken += available;
         match &mut self.message {
             Some(message) if !frame.header.opcode.is_control() => {
-                if message.opcode == Opcode::Text {
-                    message.utf8.feed(payload)?;
-                }
-                let len_max = match frame.header.fin {
+                let fin = frame.header.fin;
+                let len_max = match fin && message.compressed.is_none() {
                     true => message.payload.len().saturating_add(remaining),
                     false => limits.message_bytes,
                 };
-                append(&mut message.payload, payload, len_max);
+                message.take(payload, fin && available == remaining, len_max, inflation)?;
             }
             _ => append(&mut self.control, payload, remaining),
         }
@@ -413,22 +508,23 @@ impl Partial {
     }
 
     fn heap_bytes(&self) -> usize {
-        let message = self.message.as_ref().map_or(0, |m| m.payload.capacity());
+        let message = self.message.as_ref().map_or(0, Message::heap_bytes);
         size_of::<Self>() + message + self.control.capacity()
     }
 }
 
-/// Checks a header against all that came before it: the side it came from, the message it
-/// interrupts or continues, and the limits.
+/// Checks a header against all that came before it: the side it came from, what was agreed on, the
+/// message it interrupts or continues, and the limits.
+#[inline]
 fn admit(
     header: &FrameHeader,
     role: Role,
     limits: &MessageLimits,
+    may_be_compressed: bool,
     message: Option<&Message>,
 ) -> Result<(), Violation> {
-    // The one place that says no extension is negotiated.
     if header.rsv1 {
-        return Err(Violation::protocol("compressed frame without agreement"));
+        check_compressed(header, may_be_compressed)?;
     }
     match role {
         Role::Server if header.mask.is_none() => {
@@ -442,29 +538,36 @@ fn admit(
     if header.opcode.is_control() {
         return Ok(());
     }
-    let (frames, bytes) = match (header.opcode, message) {
-        (Opcode::Continuation, None) => return Err(CONTINUATION_OF_NOTHING),
-        (Opcode::Continuation, Some(message)) => (message.frames, message.payload.len()),
-        (_, None) => (0, 0),
-        (_, Some(_)) => {
-            return Err(Violation::protocol(
-                "message begun before the last one ended",
-            ));
-        }
+    let (frames, bytes, is_compressed) = match message {
+        None if header.opcode == Opcode::Continuation => return Err(CONTINUATION_OF_NOTHING),
+        None => (0, 0, header.rsv1),
+        Some(message) => message.so_far(header)?,
     };
     if frames >= limits.frames_per_message {
-        return Err(Violation {
-            code: CloseCode::PolicyViolation,
-            reason: "message of too many frames",
-        });
+        return Err(TOO_MANY_FRAMES);
     }
-    if header.payload_len > limits.message_bytes.saturating_sub(bytes) as u64 {
-        return Err(Violation {
-            code: CloseCode::MessageTooBig,
-            reason: "message too big",
-        });
+    let bytes_max = match is_compressed {
+        true => compressed_bytes_max(limits.message_bytes),
+        false => limits.message_bytes,
+    };
+    if header.payload_len > bytes_max.saturating_sub(bytes) as u64 {
+        return Err(MESSAGE_TOO_BIG);
     }
     Ok(())
+}
+
+/// Checks a header with RSV1: it belongs on the first frame of a data message, and nowhere else
+/// (RFC 7692 section 6.1).
+#[cold]
+fn check_compressed(header: &FrameHeader, may_be_compressed: bool) -> Result<(), Violation> {
+    if !may_be_compressed {
+        return Err(COMPRESSED_WITHOUT_AGREEMENT);
+    }
+    match header.opcode {
+        Opcode::Text | Opcode::Binary => Ok(()),
+        Opcode::Continuation => Err(Violation::protocol("RSV1 on a continuation")),
+        _ => Err(Violation::protocol("compressed control frame")),
+    }
 }
 
 /// Where the frame ends in an input of `input_len` bytes, if it lies whole in it and is an event by
@@ -476,25 +579,46 @@ fn whole_frame_end(header: &FrameHeader, payload_at: usize, input_len: usize) ->
     (alone && payload_len <= input_len - payload_at).then(|| payload_at + payload_len)
 }
 
-/// The event of a frame that lies whole in `input`.
+/// The event of a frame whose payload lies whole in `input`, at `payload`.
 #[inline]
 fn whole_frame<'a>(
     header: &FrameHeader,
-    payload_at: usize,
-    frame_end: usize,
+    payload: Range<usize>,
+    limits: &MessageLimits,
+    inflation: Option<Inflation<'a>>,
     input: &'a mut [u8],
 ) -> Result<Step<'a>, Violation> {
-    let payload = input.get_mut(payload_at..frame_end).unwrap_or_default();
+    let consumed = payload.end;
+    let payload = input.get_mut(payload).unwrap_or_default();
     if let Some(mask) = header.mask {
         apply_mask(payload, mask, 0);
+    }
+    if header.rsv1 {
+        let payload = inflate_whole(payload, header.opcode, limits, inflation)?;
+        return Ok(Step {
+            consumed,
+            event: Some(event(header.opcode, payload)?),
+        });
     }
     if header.opcode == Opcode::Text && simdutf8::basic::from_utf8(payload).is_err() {
         return Err(InvalidUtf8.into());
     }
     Ok(Step {
-        consumed: frame_end,
+        consumed,
         event: Some(event(header.opcode, payload)?),
     })
+}
+
+/// The payload of a compressed message that came whole. Kept out of the way of the others.
+#[inline(never)]
+fn inflate_whole<'a>(
+    compressed: &[u8],
+    opcode: Opcode,
+    limits: &MessageLimits,
+    inflation: Option<Inflation<'a>>,
+) -> Result<&'a [u8], Violation> {
+    let inflation = inflation.ok_or(COMPRESSED_WITHOUT_AGREEMENT)?;
+    inflation.inflate(compressed, opcode == Opcode::Text, limits.message_bytes)
 }
 
 /// Names a payload that has been checked as its opcode demands, all but the code and reason of a
@@ -513,7 +637,7 @@ fn event(opcode: Opcode, payload: &[u8]) -> Result<Event<'_>, Violation> {
 
 /// Appends bytes that came, growing by what they need or by doubling, but never beyond the
 /// `len_max` that the buffer can reach: a declared length alone reserves nothing.
-fn append(buffer: &mut Vec<u8>, bytes: &[u8], len_max: usize) {
+pub(super) fn append(buffer: &mut Vec<u8>, bytes: &[u8], len_max: usize) {
     let needed = buffer.len() + bytes.len();
     if needed > buffer.capacity() {
         let doubled = buffer.capacity().saturating_mul(2).min(len_max);

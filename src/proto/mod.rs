@@ -16,8 +16,10 @@
 //! | [`utf8`] | 3629 | text, as it comes in |
 //! | [`close`] | 6455 §7.4 | close codes and the payload of a Close frame |
 //! | [`message`] | 6455 §5.4 | bytes → whole messages and control frames |
+//! | [`deflate`] | 7692 | compressed messages, both ways, and the agreement on them |
 
 pub mod close;
+pub mod deflate;
 pub mod frame;
 pub mod handshake;
 pub mod http;

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::hub::{Committed, Interest, Key, Kind, Publication, Refused};
+use crate::hub::{Committed, Encoding, Interest, Key, Kind, Publication, Refused};
 use crate::metrics::{CloseReason, PublicationRefusal};
 use crate::proto::close::CloseCode;
+use crate::proto::deflate::DeflateParams;
 use crate::proto::frame::{Opcode, encode_frame};
 
 use super::Core;
@@ -29,6 +30,8 @@ pub struct Upgrade {
     pub purpose: Purpose,
     /// The channel it listens to, if any.
     pub channel: Option<Arc<str>>,
+    /// What was agreed on compression.
+    pub deflate: Option<DeflateParams>,
 }
 
 /// Whether a session hears of a channel yet.
@@ -129,11 +132,24 @@ impl Core {
             Kind::Binary => Opcode::Binary,
         };
         let is_first = channel.waiting.is_none();
-        let bytes = Publication::credit_bytes(publication.data.len());
-        channel
-            .waiting
-            .get_or_insert_default()
-            .append(bytes, |out| encode_frame(out, opcode, &publication.data));
+        let data = &publication.data;
+        let is_worth_it = data.len() >= self.shared.config.websocket.compression_min_bytes;
+        let deflater = &mut self.deflater;
+        channel.waiting.get_or_insert_default().append(
+            Publication::credit_bytes(data.len()),
+            &channel.encodings,
+            |encoding, out| {
+                let is_compressed = match encoding {
+                    Encoding::Deflate { window_bits } => {
+                        is_worth_it && deflater.encode_frame(out, opcode, data, window_bits)
+                    }
+                    Encoding::Plain => false,
+                };
+                if !is_compressed {
+                    encode_frame(out, opcode, data);
+                }
+            },
+        );
         if is_first && !channel.passing {
             self.ready.push_back(local);
         }
@@ -149,7 +165,12 @@ impl Core {
     }
 
     /// Makes a session hear of a channel. A shard asks the channel's owner once, for all its sessions.
-    pub(super) fn subscribe(&mut self, session: Key, name: &Arc<str>) -> Subscribed {
+    pub(super) fn subscribe(
+        &mut self,
+        session: Key,
+        name: &Arc<str>,
+        encoding: Encoding,
+    ) -> Subscribed {
         let local = match self.local.find(name) {
             Some(local) => local,
             None => match self.ask_owner(name) {
@@ -164,7 +185,7 @@ impl Core {
             channel.joining.push(session);
             return Subscribed::Pending;
         }
-        self.add_subscriber(local, session);
+        self.add_subscriber(local, session, encoding);
         Subscribed::Now
     }
 
@@ -204,7 +225,7 @@ impl Core {
         Ok(owned)
     }
 
-    fn add_subscriber(&mut self, local: Key, key: Key) {
+    fn add_subscriber(&mut self, local: Key, key: Key, encoding: Encoding) {
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
@@ -212,12 +233,14 @@ impl Core {
             return;
         };
         let position = channel.subscribers.add(key.slot);
+        channel.encodings.add(encoding);
         if let Some(batch) = &mut channel.waiting {
-            batch.joined(key.slot);
+            batch.joined(key.slot, encoding);
         }
         session.subscription = Some(Subscription {
             channel: local.slot,
             position,
+            encoding,
         });
         self.metrics.subscriptions.add(1);
     }
@@ -234,6 +257,7 @@ impl Core {
             return;
         };
         let sessions = &mut self.sessions;
+        channel.encodings.remove(subscription.encoding);
         channel
             .subscribers
             .remove(subscription.position, |slot, position| {
@@ -336,13 +360,15 @@ impl Core {
             return;
         };
         channel.interest = Interest::Held { owned };
-        let mut joining = std::mem::take(&mut channel.joining);
-        joining.retain(|session| self.awaits_joined(*session));
+        let joining = std::mem::take(&mut channel.joining).into_iter();
+        let joining: Vec<(Key, Encoding)> = joining
+            .filter_map(|session| Some((session, self.awaited_encoding(session)?)))
+            .collect();
         // All of them first: opening one may end it, and the channel is left with its last subscriber.
-        for session in &joining {
-            self.add_subscriber(local, *session);
+        for (session, encoding) in &joining {
+            self.add_subscriber(local, *session, *encoding);
         }
-        for session in joining {
+        for (session, _) in joining {
             self.open_joined(session);
         }
         self.leave_if_empty(local);
@@ -362,8 +388,8 @@ impl Core {
         match self.sessions.get_mut(key).map(|session| &mut session.stage) {
             Some(Stage::Http(_)) => self.answer_published(key, outcome),
             Some(Stage::WebSocket(websocket)) => {
-                if let Some(upstream) = &mut websocket.upstream {
-                    upstream.in_flight = upstream.in_flight.saturating_sub(1);
+                if let Some(extras) = &mut websocket.extras {
+                    extras.in_flight = extras.in_flight.saturating_sub(1);
                 }
                 if outcome.is_err() {
                     self.close_overloaded(key);
@@ -388,7 +414,7 @@ impl Core {
                 if let Some(session) = self.sessions.get_mut(key)
                     && let Stage::WebSocket(websocket) = &mut session.stage
                 {
-                    websocket.upstream.get_or_insert_default().in_flight += 1;
+                    websocket.extras.get_or_insert_default().in_flight += 1;
                 }
             }
         }

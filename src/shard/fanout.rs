@@ -6,9 +6,9 @@
 
 use bytes::Bytes;
 
-use crate::hub::{Interest, Key, Suffix};
+use crate::hub::{Frames, Interest, Key};
 use crate::metrics::CloseReason;
-use crate::proto::frame::frame_end;
+use crate::proto::frame::{decode_header, frame_end};
 
 use super::Core;
 use super::inbox::Message;
@@ -17,7 +17,7 @@ use super::send::Sent;
 /// A batch on its way to the subscribers of `channel`.
 pub(super) struct Pass {
     channel: Key,
-    batch: Suffix,
+    batch: Frames,
 }
 
 impl Core {
@@ -81,34 +81,57 @@ impl Core {
             let Some(slot) = channel.subscribers.visit_next() else {
                 return (made, true);
             };
-            if self.shared.config.fanout.coalesce {
-                self.deliver_to(slot, pass.batch.frames_for(slot), pass, now_s);
-            } else {
-                self.deliver_one_by_one(slot, pass, now_s);
-            }
+            self.deliver_to(slot, pass, now_s);
         }
         (portion, false)
     }
 
-    /// One send per publication: what coalescing is measured against.
-    fn deliver_one_by_one(&mut self, slot: u32, pass: &Pass, now_s: u32) {
-        let mut frames = pass.batch.frames_for(slot);
-        while !frames.is_empty() {
-            let frame = frames.split_to(frame_end(&frames, 1));
-            self.deliver_to(slot, frame, pass, now_s);
-        }
-    }
-
-    fn deliver_to(&mut self, slot: u32, frames: Bytes, pass: &Pass, now_s: u32) {
-        if frames.is_empty() {
-            return;
-        }
-        let publications = self.publications_in(&frames, pass);
+    fn deliver_to(&mut self, slot: u32, pass: &Pass, now_s: u32) {
         let Some((key, session)) = self.sessions.at_mut(slot) else {
             return;
         };
+        let Some(subscription) = session.subscription else {
+            return;
+        };
+        let mut frames = pass.batch.of(slot, subscription.encoding);
+        if session.has_server_window() {
+            frames = self.compress_for(key, &frames);
+        }
+        if self.shared.config.fanout.coalesce {
+            let publications = match pass.batch.is_whole_for(slot) {
+                true => pass.batch.publications(),
+                false => count_frames(&frames),
+            };
+            return self.send_publications(key, frames, publications, now_s);
+        }
+        // One send per publication: what coalescing is measured against.
+        while !frames.is_empty() {
+            let frame = frames.split_to(frame_end(&frames, 1));
+            self.send_publications(key, frame, 1, now_s);
+        }
+    }
+
+    /// Compresses plain frames for a session whose messages refer to its own earlier ones.
+    fn compress_for(&mut self, key: Key, frames: &[u8]) -> Bytes {
+        let mut out = Vec::new();
+        let mut rest = frames;
+        while let Ok(Some((header, payload_at))) = decode_header(rest) {
+            let end = frame_end(rest, 1);
+            out.append(&mut self.encode_for(key, header.opcode, &rest[payload_at..end]));
+            rest = &rest[end..];
+        }
+        out.into()
+    }
+
+    fn send_publications(&mut self, key: Key, frames: Bytes, publications: u32, now_s: u32) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        if frames.is_empty() {
+            return;
+        }
         self.metrics.sends.add(1);
-        self.metrics.deliveries.add(publications);
+        self.metrics.deliveries.add(u64::from(publications));
         if publications > 1 {
             self.metrics.coalesced_sends.add(1);
         }
@@ -124,19 +147,6 @@ impl Core {
         }
     }
 
-    fn publications_in(&self, frames: &Bytes, pass: &Pass) -> u64 {
-        if frames.len() == pass.batch.frames().len() {
-            return u64::from(pass.batch.publications());
-        }
-        let mut rest = &frames[..];
-        let mut count = 0;
-        while !rest.is_empty() {
-            rest = &rest[frame_end(rest, 1)..];
-            count += 1;
-        }
-        count
-    }
-
     fn end_pass(&mut self, pass: &Pass) {
         let Some(channel) = self.local.get_mut(pass.channel) else {
             return;
@@ -146,4 +156,15 @@ impl Core {
             self.ready.push_back(pass.channel);
         }
     }
+}
+
+/// Frames back to back, each one publication.
+fn count_frames(frames: &[u8]) -> u32 {
+    let mut rest = frames;
+    let mut count = 0;
+    while !rest.is_empty() {
+        rest = &rest[frame_end(rest, 1)..];
+        count += 1;
+    }
+    count
 }

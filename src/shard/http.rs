@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::task::Waker;
 
 use crate::hub::{Committed, Refused};
+use crate::proto::deflate::DeflateParams;
 use crate::proto::http::{
     BodyLength, ChunkedReader, HeadLimits, HeadScanner, HttpError, Request, parse_request,
 };
@@ -54,6 +55,8 @@ pub(super) struct Accept {
     /// The client's `Sec-WebSocket-Key`.
     pub key: String,
     pub purpose: Purpose,
+    /// What was agreed on compression.
+    pub deflate: Option<DeflateParams>,
 }
 
 /// What follows the answer on this connection.

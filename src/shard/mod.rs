@@ -53,6 +53,7 @@ use crate::config::Config;
 use crate::hub::{HeartbeatTimes, Key, LocalChannels, OutboxLimits, OwnedChannels, Slab, Wheel};
 use crate::metrics::{CloseReason, RefusalReason, ShardMetrics};
 use crate::net::{GiveWay, Stream};
+use crate::proto::deflate::{Deflater, Inflater};
 use crate::proto::http::{HeadLimits, Request};
 use crate::proto::message::MessageLimits;
 
@@ -252,6 +253,9 @@ pub struct Core {
     links: Vec<Link>,
     /// Control messages wait for a place in another shard's inbox.
     has_waiting_control: bool,
+    deflater: Deflater,
+    /// Away while frames are read.
+    inflater: Option<Box<Inflater>>,
     /// Local channels whose next pass may begin.
     ready: VecDeque<Key>,
     passes: VecDeque<Pass>,
@@ -281,6 +285,8 @@ impl Core {
             owned: OwnedChannels::new(channels),
             links,
             has_waiting_control: false,
+            deflater: Deflater::default(),
+            inflater: None,
             ready: VecDeque::new(),
             passes: VecDeque::new(),
             request_bytes: 0,

@@ -2,9 +2,10 @@
 
 use std::io::ErrorKind;
 
-use crate::hub::{Committed, Key, Kind, Refused, Vitals};
+use crate::hub::{Committed, Encoding, Key, Kind, Refused, Vitals};
 use crate::metrics::CloseReason;
 use crate::proto::close::CloseCode;
+use crate::proto::deflate::{DeflateParams, Inflater, Inflation, SlidingWindow};
 use crate::proto::frame::{Opcode, encode_frame};
 use crate::proto::handshake::write_switching_protocols;
 use crate::proto::http::{
@@ -14,7 +15,7 @@ use crate::proto::message::{Event, MessageReader, Role, Step, Violation};
 
 use super::channels::{Subscribed, Upgrade};
 use super::http::{Accept, Body, ConnectionPlan, HttpStage, Phase, Progress};
-use super::session::{Awaits, Purpose, Stage, WebSocketStage};
+use super::session::{Awaits, Deflate, Extras, Purpose, Stage, WebSocketStage};
 use super::{Answer, Core, Exchange, Reply};
 
 /// Reads of one session in a row before others get their turn.
@@ -118,31 +119,75 @@ impl Core {
 
     // ---- WebSocket ----
 
-    fn receive_frames(&mut self, key: Key, mut input: &mut [u8]) {
+    fn receive_frames(&mut self, key: Key, input: &mut [u8]) {
         let Some(mut reader) = self.take_reader(key) else {
             return;
         };
+        let mut inflating = self.take_inflating(key);
+        let rest = self.read_frames(key, &mut reader, inflating.as_mut(), input);
+        self.put_inflating(key, inflating);
+        match rest {
+            Ok(Read::All { is_message_over }) => self.put_reader(key, reader, is_message_over),
+            Ok(Read::UntilClosed { rest }) => self.goes_on_closing(key, reader, rest),
+            Err(violation) => self.fail(key, violation),
+        }
+    }
+
+    fn read_frames<'a>(
+        &mut self,
+        key: Key,
+        reader: &mut MessageReader,
+        mut inflating: Option<&mut Inflating>,
+        mut input: &'a mut [u8],
+    ) -> Result<Read<'a>, Violation> {
         let mut is_message_over = false;
         loop {
-            let (consumed, closed) = match reader.next(Role::Server, &self.limits.message, input) {
+            let inflation = inflating.as_deref_mut().map(Inflating::lend);
+            let limits = &self.limits.message;
+            let step = reader.next_inflated(Role::Server, limits, inflation, input)?;
+            let (consumed, closed) = match step {
                 // Also frees what the last message was gathered in.
-                Ok(Step { consumed: 0, .. }) => break,
-                Ok(Step { consumed, event }) => (
+                Step { consumed: 0, .. } => break,
+                Step { consumed, event } => (
                     consumed,
                     event.is_some_and(|event| self.act_on_event(key, event)),
                 ),
-                Err(violation) => return self.fail(key, violation),
             };
             input = &mut input[consumed..];
             if closed {
-                return self.goes_on_closing(key, reader, input);
+                return Ok(Read::UntilClosed { rest: input });
             }
             is_message_over |= !reader.is_partial();
             if self.put_aside(key, input) {
                 break;
             }
         }
-        self.put_reader(key, reader, is_message_over);
+        Ok(Read::All { is_message_over })
+    }
+
+    /// What reading a compressed connection takes: the shard's inflater and the connection's window.
+    fn take_inflating(&mut self, key: Key) -> Option<Inflating> {
+        let Stage::WebSocket(websocket) = &mut self.sessions.get_mut(key)?.stage else {
+            return None;
+        };
+        let window = websocket.deflate_mut()?.client_window.take();
+        Some(Inflating {
+            inflater: self.inflater.take().unwrap_or_default(),
+            window,
+        })
+    }
+
+    fn put_inflating(&mut self, key: Key, inflating: Option<Inflating>) {
+        let Some(Inflating { inflater, window }) = inflating else {
+            return;
+        };
+        self.inflater = Some(inflater);
+        if let Some(session) = self.sessions.get_mut(key)
+            && let Stage::WebSocket(websocket) = &mut session.stage
+            && let Some(deflate) = websocket.deflate_mut()
+        {
+            deflate.client_window = window;
+        }
     }
 
     /// Acts on what a client sent. True if the session's WebSocket is no longer open.
@@ -169,8 +214,7 @@ impl Core {
         };
         match websocket.purpose {
             Purpose::Echo => {
-                let mut frame = Vec::new();
-                encode_frame(&mut frame, opcode, payload);
+                let frame = self.encode_for(key, opcode, payload);
                 self.send(key, frame);
             }
             Purpose::Publish => {
@@ -291,16 +335,12 @@ impl Core {
         let Stage::WebSocket(websocket) = &mut session.stage else {
             return false;
         };
-        if websocket.purpose == Purpose::Echo && has_outbox {
-            websocket.upstream.get_or_insert_default();
-        }
         if !websocket.is_paused(has_outbox) {
             return false;
         }
-        if !rest.is_empty()
-            && let Some(upstream) = &mut websocket.upstream
-        {
-            upstream.unread.extend_from_slice(rest);
+        if !rest.is_empty() {
+            let extras = websocket.extras.get_or_insert_default();
+            extras.unread.extend_from_slice(rest);
         }
         true
     }
@@ -316,10 +356,10 @@ impl Core {
         let Stage::WebSocket(websocket) = &mut session.stage else {
             return;
         };
-        let Some(upstream) = &mut websocket.upstream else {
+        let Some(extras) = &mut websocket.extras else {
             return;
         };
-        let mut unread = std::mem::take(&mut upstream.unread);
+        let mut unread = std::mem::take(&mut extras.unread);
         if !unread.is_empty() {
             self.receive_frames(key, &mut unread);
         }
@@ -454,6 +494,7 @@ impl Core {
         match (self.shared.handler.answer)(self, &exchange) {
             Answer::Reply(reply) => Ok(self.reply(key, http, &reply, connection)),
             Answer::AwaitPublished(reply) => {
+                http.deadline_s = self.now_s() + self.limits.body_timeout_s;
                 http.phase = Phase::AwaitPublished { reply, connection };
                 Ok(After::Wait)
             }
@@ -478,7 +519,11 @@ impl Core {
         self.write_reply(key, reply, keep_alive, connection);
         http.served += 1;
         http.phase = Phase::Head;
-        let timeout_s = self.limits.keepalive_timeout_s;
+        // A request that has begun to come already has no more time than the first.
+        let timeout_s = match http.input.is_empty() {
+            true => self.limits.keepalive_timeout_s,
+            false => self.limits.ready_timeout_s,
+        };
         http.deadline_s = self.now_s() + timeout_s;
         if keep_alive {
             After::Next
@@ -603,9 +648,10 @@ impl Core {
         let accept = Accept {
             key: upgrade.key,
             purpose: upgrade.purpose,
+            deflate: upgrade.deflate,
         };
         let subscribed = match &upgrade.channel {
-            Some(channel) => self.subscribe(key, channel),
+            Some(channel) => self.subscribe(key, channel, encoding(upgrade.deflate)),
             None => Subscribed::Now,
         };
         match subscribed {
@@ -619,11 +665,15 @@ impl Core {
         }
     }
 
-    /// Whether a session waits for the owner of its channel.
-    pub(super) fn awaits_joined(&self, key: Key) -> bool {
+    /// In what form a session that waits for the owner of its channel will get publications. `None` if
+    /// it does not wait.
+    pub(super) fn awaited_encoding(&self, key: Key) -> Option<Encoding> {
         match self.stage(key) {
-            Some(Stage::Http(http)) => matches!(http.phase, Phase::AwaitJoined { .. }),
-            _ => false,
+            Some(Stage::Http(http)) => match &http.phase {
+                Phase::AwaitJoined { accept } => Some(encoding(accept.deflate)),
+                _ => None,
+            },
+            _ => None,
         }
     }
 
@@ -653,7 +703,13 @@ impl Core {
     /// Answers 101; what came after the request belongs to the WebSocket.
     fn open(&mut self, key: Key, http: HttpStage, accept: Accept) {
         let mut switching = Vec::with_capacity(160);
-        write_switching_protocols(&mut switching, &accept.key, None);
+        write_switching_protocols(&mut switching, &accept.key, None, accept.deflate.as_ref());
+        let extras = accept.deflate.map(|params| {
+            Box::new(Extras {
+                deflate: Some(Deflate::new(params)),
+                ..Extras::default()
+            })
+        });
         self.count_request_bytes(http.held_bytes(), 0);
         let first_ping_s = self
             .random
@@ -665,7 +721,7 @@ impl Core {
         session.vitals = Vitals::new(now_s, first_ping_s);
         session.stage = Stage::WebSocket(WebSocketStage {
             reader: MessageReader::new(),
-            upstream: None,
+            extras,
             message_deadline_s: 0,
             purpose: accept.purpose,
         });
@@ -676,6 +732,40 @@ impl Core {
         if !rest.is_empty() {
             self.receive_frames(key, &mut rest);
         }
+    }
+}
+
+/// How far the frames of one read were looked at.
+enum Read<'a> {
+    /// All of them, or the rest was put aside. `is_message_over`: a message came to its end.
+    All { is_message_over: bool },
+    /// Until the session began to close.
+    UntilClosed { rest: &'a mut [u8] },
+}
+
+/// What it takes to read compressed messages.
+struct Inflating {
+    inflater: Box<Inflater>,
+    window: Option<SlidingWindow>,
+}
+
+impl Inflating {
+    fn lend(&mut self) -> Inflation<'_> {
+        Inflation {
+            inflater: &mut self.inflater,
+            window: self.window.as_mut(),
+        }
+    }
+}
+
+/// In what form a session gets publications. Where the server's messages refer to earlier ones, they
+/// are compressed for each session by itself, from the plain frames.
+fn encoding(deflate: Option<DeflateParams>) -> Encoding {
+    match deflate {
+        Some(params) if params.server_no_context_takeover => Encoding::Deflate {
+            window_bits: params.server_window_bits(),
+        },
+        _ => Encoding::Plain,
     }
 }
 

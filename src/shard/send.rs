@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::hub::{Key, Outbox};
 use crate::metrics::CloseReason;
 use crate::proto::close::CloseCode;
-use crate::proto::frame::{encode_close, frame_end};
+use crate::proto::frame::{Opcode, encode_close, encode_frame, frame_end};
 use crate::proto::message::{MessageReader, Violation};
 
 use super::Core;
@@ -60,6 +60,44 @@ impl Core {
         let queued = bytes.len() - sent;
         session.outbox = Some(Box::new(Outbox::new(bytes, sent, limits, now_s)));
         Sent::Part { sent, queued }
+    }
+
+    /// A message to one session, compressed if that was agreed and makes it smaller.
+    pub(super) fn encode_for(&mut self, key: Key, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+        let mut frame = Vec::new();
+        if !self.encode_compressed(&mut frame, key, opcode, payload) {
+            encode_frame(&mut frame, opcode, payload);
+        }
+        frame
+    }
+
+    fn encode_compressed(
+        &mut self,
+        frame: &mut Vec<u8>,
+        key: Key,
+        opcode: Opcode,
+        payload: &[u8],
+    ) -> bool {
+        if payload.len() < self.shared.config.websocket.compression_min_bytes {
+            return false;
+        }
+        let Some(Stage::WebSocket(websocket)) =
+            self.sessions.get_mut(key).map(|session| &mut session.stage)
+        else {
+            return false;
+        };
+        let Some(deflate) = websocket.deflate_mut() else {
+            return false;
+        };
+        match &mut deflate.server_window {
+            Some(window) => self
+                .deflater
+                .encode_frame_with_takeover(frame, opcode, payload, window),
+            None => {
+                let bits = deflate.params.server_window_bits();
+                self.deflater.encode_frame(frame, opcode, payload, bits)
+            }
+        }
     }
 
     /// A session's outbox has just come into being.
@@ -125,19 +163,19 @@ impl Core {
     /// Closes a WebSocket: sends Close and waits for the client's, within the close timeout. Of what
     /// waits only the frame that is partly out still goes, so the Close never lands inside one.
     pub(super) fn close(&mut self, key: Key, code: CloseCode, text: &str, reason: CloseReason) {
-        let (reader, upstream) = match self.sessions.get_mut(key).map(|s| &mut s.stage) {
+        let (reader, extras) = match self.sessions.get_mut(key).map(|s| &mut s.stage) {
             Some(Stage::WebSocket(websocket)) => (
                 std::mem::take(&mut websocket.reader),
-                websocket.upstream.take(),
+                websocket.extras.take(),
             ),
             _ => return,
         };
         self.begin_closing(key, reader, Awaits::CloseFrame, reason);
         self.send_close_frame(key, code, text);
-        if let Some(mut upstream) = upstream {
-            super::wake(upstream.waker);
+        if let Some(mut extras) = extras {
+            super::wake(extras.waker);
             // The client's Close may be in what was put aside.
-            self.await_close(key, &mut upstream.unread);
+            self.await_close(key, &mut extras.unread);
         }
     }
 

@@ -3,9 +3,10 @@
 use std::rc::Rc;
 use std::task::Waker;
 
-use crate::hub::{Outbox, Vitals};
+use crate::hub::{Encoding, Outbox, Vitals};
 use crate::metrics::CloseReason;
 use crate::net::Stream;
+use crate::proto::deflate::{DeflateParams, SlidingWindow};
 use crate::proto::message::MessageReader;
 
 use super::http::HttpStage;
@@ -44,8 +45,8 @@ pub(super) enum Stage {
 /// An open WebSocket.
 pub(super) struct WebSocketStage {
     pub reader: MessageReader,
-    /// What a client that sends needs; `None` for one that only listens.
-    pub upstream: Option<Box<Upstream>>,
+    /// What a client needs that does more than listen to frames as they are.
+    pub extras: Option<Box<Extras>>,
     /// When the message being received must be complete; 0 while there is none.
     pub message_deadline_s: u32,
     pub purpose: Purpose,
@@ -62,15 +63,44 @@ pub enum Purpose {
     Echo,
 }
 
-/// What a client sent and the server has not dealt with.
+/// What only some open WebSockets need.
 #[derive(Default)]
-pub(super) struct Upstream {
-    /// Publications whose answers are outstanding.
+pub(super) struct Extras {
+    /// Publications of the client whose answers are outstanding.
     pub in_flight: u32,
     /// Bytes received and not looked at; at most one read.
     pub unread: Vec<u8>,
     /// The session's task, while it waits.
     pub waker: Option<Waker>,
+    /// What was agreed on compression, if anything.
+    pub deflate: Option<Deflate>,
+}
+
+/// Compression on one connection.
+pub(super) struct Deflate {
+    pub params: DeflateParams,
+    /// What the client's messages may refer to, if that was agreed.
+    pub client_window: Option<SlidingWindow>,
+    /// What the server's messages may refer to, if that was agreed. Its messages are then its own.
+    pub server_window: Option<SlidingWindow>,
+}
+
+impl Deflate {
+    /// As agreed, with nothing said yet.
+    pub fn new(params: DeflateParams) -> Self {
+        let window = |no_takeover: bool, bits| (!no_takeover).then(|| SlidingWindow::new(bits));
+        Self {
+            client_window: window(
+                params.client_no_context_takeover,
+                params.client_window_bits(),
+            ),
+            server_window: window(
+                params.server_no_context_takeover,
+                params.server_window_bits(),
+            ),
+            params,
+        }
+    }
 }
 
 /// A session that ends.
@@ -102,9 +132,23 @@ pub(super) struct Subscription {
     pub channel: u32,
     /// The session's place in the channel's list.
     pub position: u32,
+    /// The form in which it gets publications.
+    pub encoding: Encoding,
 }
 
 impl Session {
+    /// Whether its publications are compressed for it alone.
+    pub fn has_server_window(&self) -> bool {
+        let Stage::WebSocket(websocket) = &self.stage else {
+            return false;
+        };
+        let deflate = websocket
+            .extras
+            .as_ref()
+            .and_then(|extras| extras.deflate.as_ref());
+        deflate.is_some_and(|deflate| deflate.server_window.is_some())
+    }
+
     /// True while nothing more may be read from the client.
     pub fn is_paused(&self) -> bool {
         match &self.stage {
@@ -120,7 +164,7 @@ impl Session {
         match &mut self.stage {
             Stage::Http(http) => http.waker = Some(waker),
             Stage::WebSocket(websocket) => {
-                websocket.upstream.get_or_insert_default().waker = Some(waker);
+                websocket.extras.get_or_insert_default().waker = Some(waker);
             }
             Stage::Closing(_) | Stage::Busy => waker.wake(),
         }
@@ -130,9 +174,10 @@ impl Session {
     pub fn wake(&mut self) {
         let waker = match &mut self.stage {
             Stage::Http(http) => http.waker.take(),
-            Stage::WebSocket(websocket) => {
-                websocket.upstream.as_mut().and_then(|up| up.waker.take())
-            }
+            Stage::WebSocket(websocket) => websocket
+                .extras
+                .as_mut()
+                .and_then(|extras| extras.waker.take()),
             Stage::Closing(_) | Stage::Busy => None,
         };
         if let Some(waker) = waker {
@@ -144,10 +189,14 @@ impl Session {
 impl WebSocketStage {
     /// True while the client's next messages have to wait for its last ones.
     pub fn is_paused(&self, has_outbox: bool) -> bool {
-        match (&self.upstream, self.purpose) {
+        match (&self.extras, self.purpose) {
+            (_, Purpose::Echo) => has_outbox,
             (None, _) => false,
-            (Some(_), Purpose::Echo) => has_outbox,
-            (Some(up), _) => up.in_flight >= PUBLICATIONS_IN_FLIGHT_MAX,
+            (Some(extras), _) => extras.in_flight >= PUBLICATIONS_IN_FLIGHT_MAX,
         }
+    }
+
+    pub fn deflate_mut(&mut self) -> Option<&mut Deflate> {
+        self.extras.as_mut()?.deflate.as_mut()
     }
 }

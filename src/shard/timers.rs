@@ -102,6 +102,15 @@ impl Core {
     }
 
     fn act_on(&mut self, key: Key, pulse: Pulse) {
+        let now_s = self.now_s();
+        if let Some(session) = self.sessions.get_mut(key)
+            && session.outbox.is_some()
+            && pulse != Pulse::Quiet
+        {
+            // Its stall timeout says sooner than a ping whether anybody takes bytes, and a ping would
+            // only wait behind them.
+            return session.vitals.received(now_s);
+        }
         match pulse {
             Pulse::Quiet => {}
             Pulse::Ping => self.ping(key),
