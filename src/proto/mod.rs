@@ -15,6 +15,8 @@
 //! | [`mask`] | 6455 §5.3 | a client's payload, in place |
 //! | [`utf8`] | 3629 | text, as it comes in |
 //! | [`close`] | 6455 §7.4 | close codes and the payload of a Close frame |
+//! | [`origin`] | 6454 | the Origin header, and patterns to allow |
+//! | [`proxy`] | - | the PROXY protocol's header, versions 1 and 2 |
 //! | [`message`] | 6455 §5.4 | bytes → whole messages and control frames |
 //! | [`deflate`] | 7692 | compressed messages, both ways, and the agreement on them |
 
@@ -25,4 +27,6 @@ pub mod handshake;
 pub mod http;
 pub mod mask;
 pub mod message;
+pub mod origin;
+pub mod proxy;
 pub mod utf8;

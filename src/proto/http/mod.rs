@@ -2,11 +2,13 @@
 //! differently is refused.
 
 mod body;
+mod forwarded;
 mod head;
 mod request;
 mod response;
 
 pub use body::{ChunkStep, ChunkedReader};
+pub use forwarded::forwarded_for;
 pub use head::{HeadLimits, HeadScanner};
 pub use request::{BodyLength, Method, Request, Version, decode_segment, parse_request};
 pub use response::{CONTINUE, ConnectionHeader, Response, write_response};
