@@ -27,6 +27,11 @@ impl Clock {
         self.started -= by;
     }
 
+    /// Whole milliseconds since the start.
+    pub fn now_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+
     /// How long until the next whole second begins.
     pub fn until_next_second(&self) -> Duration {
         let part = self.started.elapsed().subsec_nanos();

@@ -21,8 +21,8 @@ pub use network::Network;
 pub use rules::check_addresses;
 pub(crate) use settings::MAX_SHARDS;
 pub use settings::{
-    Channels, Config, Drain, Fanout, Heartbeat, Http, Inbox, Outbox, SETTINGS, Setting, Tcp,
-    WebSocket,
+    Admission, Channels, Config, Drain, Fanout, Heartbeat, Http, Inbox, Outbox, SETTINGS, Setting,
+    Tcp, WebSocket,
 };
 pub use show::{table_help, table_markdown};
 pub use sources::{Assignment, ConfigError, Loaded, Origin, Sources, load};

@@ -67,9 +67,9 @@
 //!             further requests          +---- reset: stalled, dead, broken ----> gone
 //! ```
 //!
-//! - **Accept.** The `accept` task takes up to 64 connections in a row. `Core::accept` refuses when the
-//!   shard is full (503, a few at a time; beyond that without a word) and otherwise enters a `Session` in the
-//!   table with a deadline in the wheel. Each session gets one task, which waits for readability and nothing else.
+//! - **Accept.** The `accept` task takes up to 64 connections in a row. `Core::accept` refuses
+//!   whoever there is no room for (503, see `src/shard/admission.rs`; while too many are being refused it rests and
+//!   the kernel holds them) and otherwise enters a `Session` in the table with a deadline in the wheel. Each session gets one task, which waits for readability and nothing else.
 //! - **HTTP stage.** One box (`HttpStage`) holds everything a connection needs until it is a WebSocket: input,
 //!   phase, deadline. Requests may be pipelined and are answered in order. The box is dropped at the upgrade.
 //! - **Upgrade.** `Core::subscribe` puts the session into the local channel. The first subscriber of a channel
@@ -88,8 +88,9 @@
 //! # Invariants
 //!
 //! - **Shards share nothing** but: the configuration and the ready flag (`Shared`), the inboxes, doorbells and
-//!   their credit counters (`src/shard/inbox.rs`), and metrics, which one shard writes and any may read. No
-//!   code here takes a lock.
+//!   their credit counters (`src/shard/inbox.rs`), metrics, which one shard writes and any may read, the
+//!   connections by client address (`src/shard/addresses.rs`), which all write because the kernel scatters an
+//!   address over the shards, and the memory in use, which the main thread writes. No code here takes a lock.
 //! - **One way in.** `Shard::enter` is the only way to the `Core`. Everything in the core is synchronous: it
 //!   runs to its end without waiting, so no two pieces of code ever see it half changed.
 //! - **One outbox, one `try_send`.** All bytes of a session (101, frames, pongs, Close, HTTP answers) go through
@@ -120,16 +121,17 @@
 //! |---|---|---|
 //! | `main` | `cli`, `log`, `server` | allocator, arguments, run |
 //! | `cli` | `config`, `limits`, `net` | the command line, checked and decided |
-//! | `config` | | every setting, declared once; file, environment, flags |
+//! | `config` | `proto` | every setting, declared once; file, environment, flags |
 //! | `limits` | `config` | how many shards and connections the file limits allow |
+//! | `memory` | `config` | how much memory is used of what may be |
 //! | `log` | `config` | the lossy, bounded log writer, and limits on lines a peer can cause |
-//! | `server` | `config`, `endpoints`, `limits`, `log`, `metrics`, `net`, `shard` | boot order, signals, drain |
+//! | `server` | `config`, `endpoints`, `limits`, `log`, `memory`, `metrics`, `net`, `shard` | boot order, signals, drain |
 //! | `endpoints` | `hub`, `metrics`, `proto`, `shard` | one file per thing a URL can be; of `hub` its values only |
-//! | `shard` | `clock`, `config`, `hub`, `log`, `metrics`, `net`, `proto` | one core: sessions, fan-out, inbox, deadlines |
+//! | `shard` | `clock`, `config`, `hub`, `log`, `memory`, `metrics`, `net`, `proto` | one core: sessions, fan-out, inbox, deadlines |
 //! | `hub` | | who listens to what, one shard's plain data: no socket, clock or thread |
 //! | `net` | | sockets, listeners, the ring, file tables, cores |
 //! | `proto` | | bytes to values and back: HTTP/1.1, WebSocket. No I/O, clock or async |
-//! | `metrics` | | counters of a shard, and the text of `/metrics` |
+//! | `metrics` | `memory` | counters of a shard, and the text of `/metrics` |
 //! | `clock` | | seconds since the shard started |
 //! | `loadgen` | `net`, `proto` | the load generator, a crate of its own in `loadgen/` |
 //!
@@ -189,6 +191,7 @@
 //! | add a setting | a row in `src/config/settings.rs`; relations between settings in `src/config/rules.rs`; then `UPDATE_README=1 cargo test --test readme` |
 //! | add a close code | a variant of `CloseCode` in `src/proto/close.rs`, a reason in `src/metrics.rs`, a row in the README |
 //! | change who may publish | `src/endpoints/access.rs` |
+//! | change who is let in | `src/shard/admission.rs`, and `[admission]` in the settings |
 //! | change what a slow reader may hold | `src/hub/outbox.rs`, and `[outbox]` in the settings |
 //! | change the heartbeat | `src/hub/vitals.rs` |
 //! | change what shards tell each other | `Message` in `src/shard/inbox.rs`, `Core::handle` in `src/shard/channels.rs` |
@@ -205,6 +208,7 @@ pub mod endpoints;
 pub mod hub;
 pub mod limits;
 pub mod log;
+pub mod memory;
 pub mod metrics;
 pub mod net;
 pub mod proto;

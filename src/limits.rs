@@ -92,7 +92,7 @@ impl Plan {
         let files = files_per_table.min(MAX_FILES_PER_TABLE);
         let planner = Planner {
             files,
-            listeners: config.listen.len(),
+            listeners: config.listen.len() + config.proxy_protocol_listen.len(),
         };
         let shards = match (config.shards, config.max_connections) {
             (0, 0) => cores.clamp(1, MAX_SHARDS),

@@ -7,6 +7,8 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use crate::memory::{Memory, resident_bytes};
+
 /// A number that one thread writes and any thread reads.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -100,6 +102,16 @@ labels! {
     RefusalReason {
         /// As many connections as there may be.
         ConnectionLimit = "connection_limit",
+        /// As many connections of one client address as there may be.
+        AddressLimit = "address_limit",
+        /// More WebSocket handshakes per second than there may be.
+        HandshakeRate = "handshake_rate",
+        /// Memory is short.
+        Memory = "memory",
+        /// It came to a listener for proxies and is not one of the trusted ones.
+        UntrustedProxy = "untrusted_proxy",
+        /// The PROXY protocol's header was missing, malformed or late.
+        ProxyHeader = "proxy_header",
         /// No descriptors left.
         Descriptors = "descriptors",
         /// The server is shutting down.
@@ -360,7 +372,11 @@ const LABELLED: &[LabelledFamily] = &[
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Prometheus text of all shards and the process.
-pub fn render(shards: &[std::sync::Arc<ShardMetrics>], log_lines_dropped: u64) -> String {
+pub fn render(
+    shards: &[std::sync::Arc<ShardMetrics>],
+    memory: &Memory,
+    log_lines_dropped: u64,
+) -> String {
     let mut out = String::with_capacity(4096 * shards.len());
     for family in FAMILIES {
         head(&mut out, family.name, family.kind, family.help);
@@ -386,6 +402,7 @@ pub fn render(shards: &[std::sync::Arc<ShardMetrics>], log_lines_dropped: u64) -
     }
     render_turns(&mut out, shards);
     render_process(&mut out, shards.len(), log_lines_dropped);
+    render_memory(&mut out, memory);
     out
 }
 
@@ -455,6 +472,25 @@ fn render_process(out: &mut String, shards: usize, log_lines_dropped: u64) {
     }
 }
 
+fn render_memory(out: &mut String, memory: &Memory) {
+    let gauges = [
+        (
+            "longwire_memory_used_bytes",
+            "Memory counted against the limit, sampled once a second.",
+            memory.used_bytes(),
+        ),
+        (
+            "longwire_memory_limit_bytes",
+            "Memory the server may use.",
+            memory.limit_bytes(),
+        ),
+    ];
+    for (name, help, value) in gauges {
+        head(out, name, GAUGE, help);
+        line(out, format_args!("{name} {value}"));
+    }
+}
+
 /// What the kernel says of this process.
 struct Process {
     resident_bytes: u64,
@@ -465,15 +501,13 @@ struct Process {
 impl Process {
     /// Reads procfs; `None` where there is none.
     fn read() -> Option<Self> {
-        let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-        let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
         let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
         // The command name, the second field, may hold spaces; it ends at the last parenthesis.
         let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
         let ticks = |field: usize| fields.get(field)?.parse::<f64>().ok();
         let ticks_per_s = rustix::param::clock_ticks_per_second() as f64;
         Some(Self {
-            resident_bytes: pages * rustix::param::page_size() as u64,
+            resident_bytes: resident_bytes()?,
             cpu_s: (ticks(11)? + ticks(12)?) / ticks_per_s,
             started_s: boot_time_s()? + ticks(19)? / ticks_per_s,
         })
@@ -539,7 +573,8 @@ mod tests {
         let shards = [Arc::new(ShardMetrics::default()), Arc::default()];
         shards[1].closed(CloseReason::SlowConsumer);
         shards[1].deliveries.add(3);
-        let text = render(&shards, 0);
+        let memory = Memory::new(&Default::default(), || ());
+        let text = render(&shards, &memory, 0);
         assert!(text.contains("longwire_deliveries_total{shard=\"1\"} 3\n"));
         assert!(text.contains("longwire_closes_total{shard=\"1\",reason=\"slow_consumer\"} 1\n"));
         assert!(text.contains("longwire_closes_total{shard=\"0\",reason=\"slow_consumer\"} 0\n"));
@@ -551,7 +586,8 @@ mod tests {
         let shards = [Arc::new(ShardMetrics::default())];
         shards[0].turn.observe(Duration::from_micros(100));
         shards[0].turn.observe(Duration::from_secs(9));
-        let text = render(&shards, 0);
+        let memory = Memory::new(&Default::default(), || ());
+        let text = render(&shards, &memory, 0);
         assert!(text.contains("_bucket{shard=\"0\",le=\"0.00005\"} 0\n"));
         assert!(text.contains("_bucket{shard=\"0\",le=\"0.0001\"} 1\n"));
         assert!(text.contains("_bucket{shard=\"0\",le=\"+Inf\"} 2\n"));

@@ -20,9 +20,12 @@ use tracing::{error, info, warn};
 
 use crate::config::Config;
 use crate::limits::Plan;
+use crate::memory::Memory;
 use crate::metrics::ShardMetrics;
 use crate::net::{HandedOver, build_runtime, ensure_port_free, own_file_table, pin_to_core};
-use crate::shard::{Door, Doorbell, Link, Message, Ports, ShardEvent, Shared, connect};
+use crate::shard::{
+    AddressTable, Door, Doorbell, Link, Message, Opening, Ports, ShardEvent, Shared, connect,
+};
 use crate::{endpoints, log, shard};
 
 /// io_uring is not to be had (sysexits.h: EX_CONFIG).
@@ -31,6 +34,8 @@ const EXIT_NO_RING: u8 = 78;
 const EXIT_INTERRUPTED: i32 = 130;
 /// How long past its window and the close timeout a drain may take before it is cut short.
 const DRAIN_GRACE: Duration = Duration::from_secs(5);
+/// How often the memory in use is read.
+const MEMORY_SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 /// Bytes of publications in one inbox, over all senders.
 const INBOX_BYTES: usize = 64 * 1024 * 1024;
 
@@ -46,9 +51,10 @@ enum Event {
     Signal,
 }
 
-/// Serves until a signal comes and everything is closed.
-pub fn run(config: &Config, plan: &Plan, ready_fd: Option<RawFd>) -> ExitCode {
-    match serve(config, plan, ready_fd) {
+/// Serves until a signal comes and everything is closed. `collect` makes the allocator give back to the
+/// kernel what the calling thread has freed.
+pub fn run(config: &Config, plan: &Plan, ready_fd: Option<RawFd>, collect: fn()) -> ExitCode {
+    match serve(config, plan, ready_fd, collect) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { text, code }) => {
             // The log may be written late or, when it overflows, not at all; this must be seen.
@@ -72,19 +78,25 @@ impl Failure {
     }
 }
 
-fn serve(config: &Config, plan: &Plan, ready_fd: Option<RawFd>) -> Result<(), Failure> {
+fn serve(
+    config: &Config,
+    plan: &Plan,
+    ready_fd: Option<RawFd>,
+    collect: fn(),
+) -> Result<(), Failure> {
     let doors = doors(config)?;
     let (events, inbox) = unbounded();
     watch_signals(events.clone()).map_err(|error| Failure::new(error.to_string()))?;
-    let shared = Arc::new(share(config, plan));
+    let shared = Arc::new(share(config, plan, collect));
+    shared.memory.sample();
     let mut links = start_shards(&shared, &doors, &events, &inbox)?;
     await_serving(&shared, &inbox)?;
     announce(&doors, plan, ready_fd);
-    await_signal(&inbox)?;
+    await_signal(&shared, &inbox)?;
     drain(&shared, &mut links, &inbox)
 }
 
-fn share(config: &Config, plan: &Plan) -> Shared {
+fn share(config: &Config, plan: &Plan, collect: fn()) -> Shared {
     Shared {
         config: config.clone(),
         connections_per_shard: plan.connections_per_shard,
@@ -93,6 +105,8 @@ fn share(config: &Config, plan: &Plan) -> Shared {
             .collect(),
         channel_hash: std::hash::RandomState::new(),
         is_ready: AtomicBool::new(false),
+        addresses: AddressTable::default(),
+        memory: Memory::new(&config.admission, collect),
         handler: endpoints::HANDLER,
         log_lines_dropped: log::dropped_lines,
     }
@@ -103,17 +117,32 @@ fn doors(config: &Config) -> Result<Vec<Door>, Failure> {
     let handed_over =
         HandedOver::from_environment().map_err(|error| Failure::new(error.to_string()))?;
     if handed_over.is_empty() {
-        return config.listen.iter().map(claim_port).collect();
+        let plain = config.listen.iter().map(|address| (address, false));
+        let proxied = config.proxy_protocol_listen.iter();
+        let doors = plain.chain(proxied.map(|address| (address, true)));
+        return doors
+            .map(|(address, is_proxied)| {
+                let opening = Opening::Bind(claim_port(address)?);
+                Ok(Door {
+                    opening,
+                    is_proxied,
+                })
+            })
+            .collect();
     }
     let addresses: Vec<SocketAddr> = handed_over.iter().map(|socket| socket.address).collect();
     crate::config::check_addresses(config, &addresses)
         .map_err(|text| Failure::new(format!("LISTEN_FDS: {text}")))?;
-    Ok(handed_over.into_iter().map(Door::Adopt).collect())
+    let adopt = |socket: HandedOver| Door {
+        opening: Opening::Adopt(socket),
+        is_proxied: config.proxy_protocol_listen.contains(&socket.address),
+    };
+    Ok(handed_over.into_iter().map(adopt).collect())
 }
 
 /// Finds out whether a port is free, and which one port 0 stands for.
-fn claim_port(address: &SocketAddr) -> Result<Door, Failure> {
-    ensure_port_free(*address).map(Door::Bind).map_err(|error| {
+fn claim_port(address: &SocketAddr) -> Result<SocketAddr, Failure> {
+    ensure_port_free(*address).map_err(|error| {
         let cure = match error.kind() {
             io::ErrorKind::AddrInUse => {
                 ": another process listens there; stop it, or choose another port with --listen"
@@ -261,10 +290,16 @@ fn announce(doors: &[Door], plan: &Plan, ready_fd: Option<RawFd>) {
         },
         plan.max_connections,
     );
-    for address in &addresses {
-        text += &format!("listening on {address}\n");
+    for door in doors {
+        let protocol = if door.is_proxied {
+            " for the PROXY protocol"
+        } else {
+            ""
+        };
+        text += &format!("listening on {}{protocol}\n", door.address());
     }
-    if let Some(address) = addresses.first().map(reachable) {
+    if let Some(door) = doors.iter().find(|door| !door.is_proxied) {
+        let address = reachable(door.address());
         text += &format!("open     http://{address}/\n");
         text +=
             &format!("publish  curl -d '{{\"hello\":\"world\"}}' http://{address}/channels/demo\n");
@@ -281,20 +316,21 @@ fn announce(doors: &[Door], plan: &Plan, ready_fd: Option<RawFd>) {
 }
 
 /// Where a person on this machine finds a server that listens on `address`.
-fn reachable(address: &SocketAddr) -> String {
+fn reachable(address: SocketAddr) -> String {
     match address.ip().is_unspecified() {
         true => format!("localhost:{}", address.port()),
         false => address.to_string(),
     }
 }
 
-fn await_signal(inbox: &Receiver<Event>) -> Result<(), Failure> {
+/// Waits for a signal. Meanwhile it samples the memory: this thread may wait for the kernel.
+fn await_signal(shared: &Shared, inbox: &Receiver<Event>) -> Result<(), Failure> {
     loop {
-        match inbox.recv() {
+        match inbox.recv_timeout(MEMORY_SAMPLE_INTERVAL) {
             Ok(Event::Signal) => return Ok(()),
             Ok(Event::Shard(ShardEvent::Failed(text))) => return Err(Failure::new(text)),
-            Ok(_) => {}
-            Err(_) => return Err(Failure::new("every shard ended")),
+            Ok(_) | Err(RecvTimeoutError::Timeout) => shared.memory.sample(),
+            Err(RecvTimeoutError::Disconnected) => return Err(Failure::new("every shard ended")),
         }
     }
 }

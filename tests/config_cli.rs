@@ -200,6 +200,25 @@ fn settings_that_contradict_each_other_are_refused() {
             "rule.toml:1: listen = []: nothing to listen on; give an address such as 127.0.0.1:8000",
         ),
         (
+            "proxy_protocol_listen = [\"127.0.0.1:9000\"]\n",
+            "rule.toml:1: proxy_protocol_listen is for trusted proxies, and trusted_proxies is empty; set it to the \
+             proxies' networks",
+        ),
+        (
+            "trusted_proxies = [\"10.0.0.0/8\"]\nproxy_protocol_listen = [\"127.0.0.1:8000\"]\n",
+            "rule.toml:2: proxy_protocol_listen has 127.0.0.1:8000 twice, or listen has it too; remove one",
+        ),
+        (
+            "trusted_proxies = [\"10.0.0.0/8\"]\nproxy_protocol_listen = [\"0.0.0.0:9000\"]\n",
+            "rule.toml:2: proxy_protocol_listen = 0.0.0.0:9000 is reachable from other machines, and anybody there \
+             could publish; set api_keys, or insecure = true to allow it, or listen on 127.0.0.1",
+        ),
+        (
+            "trusted_proxies = [\"10.0.0.1/8\"]\n",
+            "rule.toml:1: trusted_proxies = [\"10.0.0.1/8\"]: item 1 is not valid; takes a list of networks such as \
+             10.0.0.0/8, 2001:db8::/32 or 192.0.2.1",
+        ),
+        (
             "[channels]\nname_bytes = 3\n",
             "default: channels.client_publish has a name of 4 bytes, longer than channels.name_bytes = 3 \
              (rule.toml:2); shorten it or raise the limit",

@@ -7,7 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use longwire::config::{SETTINGS, table_markdown};
+use longwire::config::{Admission, SETTINGS, table_markdown};
+use longwire::memory::Memory;
 use longwire::metrics::{CloseReason, PublicationRefusal, RefusalReason, ShardMetrics, render};
 use longwire::proto::close::CloseCode;
 
@@ -51,7 +52,8 @@ fn the_table_of_urls_is_that_of_the_routes() {
 
 #[test]
 fn metrics_in_the_readme_and_at_the_url_are_the_same() {
-    let text = render(&[Arc::new(ShardMetrics::default())], 0);
+    let memory = Memory::new(&Admission::default(), || ());
+    let text = render(&[Arc::new(ShardMetrics::default())], &memory, 0);
     let rendered: BTreeSet<&str> = text
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())

@@ -23,6 +23,7 @@ pub(super) fn check(loaded: &Loaded) -> Result<(), ConfigError> {
     }
     check_client_publish(loaded)?;
     check_listen(loaded)?;
+    check_proxy_protocol(loaded)?;
     check_exposure(loaded)
 }
 
@@ -77,19 +78,39 @@ fn check_client_publish(loaded: &Loaded) -> Result<(), ConfigError> {
 }
 
 fn check_listen(loaded: &Loaded) -> Result<(), ConfigError> {
-    let listen = &loaded.config.listen;
+    let config = &loaded.config;
     let origin = loaded.origin("listen");
-    if listen.is_empty() {
+    if config.listen.is_empty() && config.proxy_protocol_listen.is_empty() {
         return Err(ConfigError::new(format!(
             "{origin}: listen = []: nothing to listen on; give an address such as 127.0.0.1:8000"
         )));
     }
-    match first_duplicate(listen) {
+    if let Some(address) = first_duplicate(&config.listen) {
+        return Err(ConfigError::new(format!(
+            "{origin}: listen has {address} twice; remove one"
+        )));
+    }
+    let all = [&config.listen[..], &config.proxy_protocol_listen].concat();
+    let origin = loaded.origin("proxy_protocol_listen");
+    match first_duplicate(&all) {
         None => Ok(()),
         Some(address) => Err(ConfigError::new(format!(
-            "{origin}: listen has {address} twice; remove one"
+            "{origin}: proxy_protocol_listen has {address} twice, or listen has it too; remove one"
         ))),
     }
+}
+
+/// The PROXY protocol lets its sender be anyone.
+fn check_proxy_protocol(loaded: &Loaded) -> Result<(), ConfigError> {
+    let config = &loaded.config;
+    if config.proxy_protocol_listen.is_empty() || !config.trusted_proxies.is_empty() {
+        return Ok(());
+    }
+    Err(ConfigError::new(format!(
+        "{}: proxy_protocol_listen is for trusted proxies, and trusted_proxies is empty; set it to the \
+         proxies' networks",
+        loaded.origin("proxy_protocol_listen"),
+    )))
 }
 
 /// Port 0 stands for any free port, so it may be asked for more than once.
@@ -107,8 +128,14 @@ fn first_duplicate(listen: &[SocketAddr]) -> Option<&SocketAddr> {
 /// An address others can reach needs a key, or the operator's word that none is wanted.
 fn check_exposure(loaded: &Loaded) -> Result<(), ConfigError> {
     let config = &loaded.config;
-    check_addresses(config, &config.listen)
-        .map_err(|text| ConfigError::new(format!("{}: listen = {text}", loaded.origin("listen"))))
+    for (key, addresses) in [
+        ("listen", &config.listen),
+        ("proxy_protocol_listen", &config.proxy_protocol_listen),
+    ] {
+        check_addresses(config, addresses)
+            .map_err(|text| ConfigError::new(format!("{}: {key} = {text}", loaded.origin(key))))?;
+    }
+    Ok(())
 }
 
 /// Whether the server may listen on `addresses`: those that others can reach need a key.

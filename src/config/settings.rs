@@ -3,7 +3,9 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use super::Network;
 use super::value::{Field, Item, Kind, LogFormat, LogLevel, Unit, Value};
+use crate::proto::origin::OriginPattern;
 
 /// One setting: a row of [`SETTINGS`].
 #[derive(Clone, Copy)]
@@ -160,14 +162,29 @@ settings! {
         api_keys: Vec<String> = Vec::new(), Kind::List(Item::Secret);
         /// Allows other than loopback addresses without any API key.
         insecure: bool = false, Kind::Flag;
-        /// Web origins allowed besides the server's own, such as `https://example.com`.
-        origins: Vec<String> = Vec::new(), Kind::List(Item::WebOrigin);
+        /// Web origins allowed besides the server's own, such as `https://example.com` or `https://*.example.com`; `null` allows pages without one.
+        origins: Vec<OriginPattern> = Vec::new(), Kind::List(Item::WebOrigin);
+        /// Networks of proxies whose X-Forwarded-For and PROXY protocol headers are believed.
+        trusted_proxies: Vec<Network> = Vec::new(), Kind::List(Item::Network);
+        /// Further addresses to listen on, for `trusted_proxies` only; every connection there must begin with a PROXY protocol header, version 1 or 2.
+        proxy_protocol_listen: Vec<SocketAddr> = Vec::new(), Kind::List(Item::Address);
         /// Serves `/echo`, which returns each WebSocket message; for conformance suites and benchmarks.
         echo: bool = false, Kind::Flag;
         /// Least severe events that are logged.
         log_level: LogLevel = LogLevel::Info, Kind::Choice(LogLevel::NAMES);
         /// Form of a log line on stderr.
         log_format: LogFormat = LogFormat::Text, Kind::Choice(LogFormat::NAMES);
+    }
+    /// Which connections are let in; others are answered 503 and told when to try again.
+    admission: Admission {
+        /// Connections one client address may hold (IPv6: one /64 network), over all shards; loopback addresses and `trusted_proxies` are exempt; 0 = no limit.
+        connections_per_address: u32 = 1_024, count(0, 1_000_000_000);
+        /// WebSocket handshakes per second and shard, with a burst of one second; 0 = no limit.
+        handshakes_per_s: u32 = 0, count(0, 1_000_000);
+        /// Memory the server may use; 0 = the limit of its control group (cgroup v2), else all of the machine's.
+        memory_bytes: usize = 0, bytes(0, MIB * MIB);
+        /// Percent of that memory from which on new connections are refused; from 95 on (or this, if higher), the slowest readers are closed.
+        memory_refuse_percent: u32 = 85, count(1, 100);
     }
     /// Limits of HTTP/1.1 connections and requests.
     http: Http {

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use super::Network;
+use crate::proto::origin::OriginPattern;
+
 /// A value of a setting, whatever source it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
@@ -60,8 +63,10 @@ pub enum Item {
     Channel,
     /// A secret that is sent in a header.
     Secret,
-    /// An origin as a browser sends it (RFC 6454 section 7).
+    /// An origin as a browser sends it (RFC 6454 section 7), or all hosts below one.
     WebOrigin,
+    /// A network in CIDR notation, or one address.
+    Network,
 }
 
 impl Unit {
@@ -82,7 +87,8 @@ impl Item {
             Item::Address => item.parse::<SocketAddr>().is_ok(),
             Item::Channel => !item.is_empty(),
             Item::Secret => !item.is_empty() && item.bytes().all(|b| b.is_ascii_graphic()),
-            Item::WebOrigin => is_web_origin(item),
+            Item::WebOrigin => OriginPattern::parse(item).is_some(),
+            Item::Network => item.parse::<Network>().is_ok(),
         }
     }
 
@@ -92,25 +98,11 @@ impl Item {
             Item::Channel => "a list of channel names",
             Item::Secret => "a list of keys of printable ASCII characters without spaces",
             Item::WebOrigin => {
-                "a list of origins such as https://example.com, lower case, without a path"
+                "a list of origins such as https://example.com or https://*.example.com, lower case, without a path"
             }
+            Item::Network => "a list of networks such as 10.0.0.0/8, 2001:db8::/32 or 192.0.2.1",
         }
     }
-}
-
-/// `scheme://host[:port]` in lower case, the form browsers send and the only one that can match.
-fn is_web_origin(text: &str) -> bool {
-    let Some((scheme, authority)) = text.split_once("://") else {
-        return false;
-    };
-    let part = |text: &str, forbidden: &[char]| {
-        !text.is_empty()
-            && !text.contains(forbidden)
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_graphic() && !b.is_ascii_uppercase())
-    };
-    part(scheme, &[':', '/']) && part(authority, &['/', '?', '#', '@', '*'])
 }
 
 /// What the kernel allows in the name of a congestion control (TCP_CA_NAME_MAX is 16 with the final zero).
@@ -322,17 +314,42 @@ impl Field for Vec<String> {
     }
 }
 
+/// Reads each item of a list.
+fn read_list<T>(value: &Value, parse: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, String> {
+    let parse = |text: &String| parse(text).ok_or_else(|| format!("{text} is not valid"));
+    match value {
+        Value::List(items) => items.iter().map(parse).collect(),
+        _ => wrong_type(),
+    }
+}
+
 impl Field for Vec<SocketAddr> {
     fn read(value: &Value) -> Result<Self, String> {
-        let parse = |text: &String| text.parse().map_err(|_| format!("{text} is no address"));
-        match value {
-            Value::List(items) => items.iter().map(parse).collect(),
-            _ => wrong_type(),
-        }
+        read_list(value, |text| text.parse().ok())
     }
 
     fn write(&self) -> Value {
         Value::List(self.iter().map(SocketAddr::to_string).collect())
+    }
+}
+
+impl Field for Vec<Network> {
+    fn read(value: &Value) -> Result<Self, String> {
+        read_list(value, |text| text.parse().ok())
+    }
+
+    fn write(&self) -> Value {
+        Value::List(self.iter().map(Network::to_string).collect())
+    }
+}
+
+impl Field for Vec<OriginPattern> {
+    fn read(value: &Value) -> Result<Self, String> {
+        read_list(value, OriginPattern::parse)
+    }
+
+    fn write(&self) -> Value {
+        Value::List(self.iter().map(OriginPattern::to_string).collect())
     }
 }
 
@@ -432,7 +449,8 @@ mod tests {
             (Item::WebOrigin, "example.com"),
             (Item::WebOrigin, "https://example.com/"),
             (Item::WebOrigin, "https://Example.com"),
-            (Item::WebOrigin, "https://*.example.com"),
+            (Item::Network, "10.0.0.1/8"),
+            (Item::Network, "localhost"),
             (Item::WebOrigin, "*"),
         ];
         for (item, text) in refused {
@@ -440,6 +458,8 @@ mod tests {
         }
         assert!(Item::WebOrigin.check("http://localhost:3000"));
         assert!(Item::WebOrigin.check("http://[::1]:3000"));
+        assert!(Item::WebOrigin.check("https://*.example.com"));
+        assert!(Item::Network.check("10.0.0.0/8"));
         assert!(Item::Address.check("[::]:8000"));
     }
 

@@ -1,11 +1,17 @@
 //! Who may do what: API keys, local programs, web origins.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use subtle::ConstantTimeEq;
 
 use crate::proto::http::Request;
-use crate::shard::{Core, Exchange, Reply};
+use crate::proto::origin::Origin;
+use crate::shard::{Core, Exchange, Headers, Reply};
+
+/// Headers a page may set that browsers ask about first.
+pub(super) const CORS_REQUEST_HEADERS: &str = "Authorization, Content-Type, X-API-Key";
+/// How long a browser may remember the answer, in seconds; Chromium's own limit.
+pub(super) const CORS_MAX_AGE_S: &str = "7200";
 
 /// Headers a proxy adds: a request that carries one does not come from a program on this machine,
 /// whatever its address says.
@@ -21,50 +27,46 @@ const FORWARDING_HEADERS: [&str; 5] = [
 /// program on this machine, or from anyone if the server is open on purpose.
 pub(super) fn may_publish(core: &Core, exchange: &Exchange<'_>) -> Result<(), Reply> {
     let config = &core.shared.config;
-    same_origin(core, exchange.request)?;
     if !config.api_keys.is_empty() {
         return has_key(exchange.request, &config.api_keys);
     }
-    if config.insecure || is_local(exchange.request, exchange.peer) {
+    if config.insecure || is_local(core, exchange) {
         return Ok(());
     }
     let line = "publishing without an API key is for programs on this machine only: set api_keys";
     Err(Reply::text(403, line).closing())
 }
 
-/// Refuses a browser's request from a page of another origin, unless that origin is configured. Other
-/// programs send no Origin.
-pub(super) fn same_origin(core: &Core, request: &Request<'_>) -> Result<(), Reply> {
-    let refused = || Err(Reply::text(403, "origin not allowed: set origins").closing());
-    let mut origins = request.headers("origin");
-    let Some(origin) = origins.next() else {
-        return Ok(());
+/// The page's origin, if a browser's page asks. Refuses pages of another origin than the server's own
+/// and the configured ones.
+pub(super) fn origin<'a>(core: &Core, request: &Request<'a>) -> Result<Option<&'a str>, Reply> {
+    let mut lines = request.headers("origin");
+    let Some(line) = lines.next() else {
+        return Ok(None);
     };
-    let Ok(origin) = std::str::from_utf8(origin) else {
-        return refused();
-    };
-    if origins.next().is_some() {
-        return refused();
+    let text = std::str::from_utf8(line)
+        .ok()
+        .filter(|_| lines.next().is_none());
+    let parsed = text.and_then(Origin::parse);
+    let is_allowed = parsed.is_some_and(|origin| {
+        let configured = &core.shared.config.origins;
+        request.host().is_some_and(|host| origin.is_of_host(host))
+            || configured.iter().any(|pattern| pattern.matches(&origin))
+    });
+    match is_allowed {
+        true => Ok(text),
+        false => Err(Reply::text(403, "origin not allowed: set origins").closing()),
     }
-    let is_own = authority(origin)
-        .zip(request.host())
-        .is_some_and(|(authority, host)| authority.eq_ignore_ascii_case(host));
-    let configured = &core.shared.config.origins;
-    if is_own
-        || configured
-            .iter()
-            .any(|allowed| allowed.eq_ignore_ascii_case(origin))
-    {
-        return Ok(());
-    }
-    refused()
 }
 
-/// Host and port of a web origin. Either scheme: a proxy in front may speak TLS.
-fn authority(origin: &str) -> Option<&str> {
-    origin
-        .strip_prefix("http://")
-        .or_else(|| origin.strip_prefix("https://"))
+/// Lets a page of an allowed origin read the answer, without credentials. Vary keeps caches from
+/// showing one origin's answer to another.
+pub(super) fn cors_headers(origin: Option<&str>) -> Headers {
+    let mut headers = vec![("Vary", "Origin".to_owned())];
+    if let Some(origin) = origin {
+        headers.push(("Access-Control-Allow-Origin", origin.to_owned()));
+    }
+    headers
 }
 
 fn has_key(request: &Request<'_>, keys: &[String]) -> Result<(), Reply> {
@@ -92,14 +94,18 @@ fn given_key<'a>(request: &Request<'a>) -> Option<&'a str> {
 }
 
 /// True for a program on this machine that talks to the server itself. A Host that is not loopback is
-/// a web page whose name was pointed here (DNS rebinding).
-fn is_local(request: &Request<'_>, peer: SocketAddr) -> bool {
-    let forwarded = FORWARDING_HEADERS
+/// a web page whose name was pointed here (DNS rebinding); an address that is a trusted proxy's is one
+/// behind which anybody may be.
+fn is_local(core: &Core, exchange: &Exchange<'_>) -> bool {
+    let request = exchange.request;
+    let is_forwarded = FORWARDING_HEADERS
         .iter()
         .any(|name| request.headers(name).next().is_some());
-    peer.ip().to_canonical().is_loopback()
+    let is_loopback = |address: IpAddr| address.to_canonical().is_loopback();
+    is_loopback(exchange.client)
+        && !core.shared.trusts(exchange.client)
+        && !is_forwarded
         && request.host().is_some_and(is_loopback_host)
-        && !forwarded
 }
 
 fn is_loopback_host(host: &str) -> bool {
@@ -145,12 +151,5 @@ mod tests {
         ] {
             assert!(!is_loopback_host(host), "{host}");
         }
-    }
-
-    #[test]
-    fn an_origin_without_scheme_has_no_authority() {
-        assert_eq!(authority("https://a.example:1"), Some("a.example:1"));
-        assert_eq!(authority("null"), None);
-        assert_eq!(authority("ws://a.example"), None);
     }
 }

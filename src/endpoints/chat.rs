@@ -2,13 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::shard::{Answer, Core, Exchange, Reply};
+use crate::shard::{Answer, Core, Exchange};
 
-use super::{access, channels};
-
-pub(super) fn admit(core: &mut Core, exchange: &Exchange<'_>) -> Result<(), Reply> {
-    access::same_origin(core, exchange.request)
-}
+use super::channels;
 
 pub(super) fn answer(core: &mut Core, exchange: &Exchange<'_>) -> Answer {
     channels::listen(core, exchange, Arc::from("chat"))

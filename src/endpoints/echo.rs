@@ -2,13 +2,13 @@
 
 use crate::shard::{Answer, Core, Exchange, Purpose, Reply};
 
-use super::{access, channels};
+use super::channels;
 
-pub(super) fn admit(core: &mut Core, exchange: &Exchange<'_>) -> Result<(), Reply> {
+pub(super) fn admit(core: &mut Core, _: &Exchange<'_>) -> Result<(), Reply> {
     if !core.shared.config.echo {
         return Err(Reply::text(404, "not served: set echo = true").closing());
     }
-    access::same_origin(core, exchange.request)
+    Ok(())
 }
 
 pub(super) fn answer(core: &mut Core, exchange: &Exchange<'_>) -> Answer {

@@ -13,7 +13,7 @@ mod operations;
 mod publishing;
 
 use crate::proto::http::{Method, Request};
-use crate::shard::{Answer, Core, Exchange, Handler, Reply};
+use crate::shard::{Answer, Core, Exchange, Handler, Headers, Reply};
 
 /// The endpoints, for a shard to call.
 pub const HANDLER: Handler = Handler { admit, answer };
@@ -21,8 +21,20 @@ pub const HANDLER: Handler = Handler { admit, answer };
 struct Route {
     path: Path,
     methods: &'static [Method],
+    pages: Pages,
     admit: fn(&mut Core, &Exchange<'_>) -> Result<(), Reply>,
     answer: fn(&mut Core, &Exchange<'_>) -> Answer,
+}
+
+/// Which web pages may send requests. Other programs than browsers send no Origin.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pages {
+    /// Any, and none of another origin can read the answer.
+    Any,
+    /// Those of allowed origins.
+    Allowed,
+    /// Those of allowed origins, and they can read the answer (CORS).
+    AllowedMayRead,
 }
 
 enum Path {
@@ -40,76 +52,136 @@ const ROUTES: &[Route] = &[
     Route {
         path: Path::Is("/"),
         methods: READ,
+        pages: Pages::Any,
         admit: anyone,
         answer: console::page,
     },
     Route {
         path: Path::Segment("/channels/"),
         methods: READ_WRITE,
+        pages: Pages::AllowedMayRead,
         admit: channels::admit,
         answer: channels::answer,
     },
     Route {
         path: Path::Is("/chat"),
         methods: READ,
-        admit: chat::admit,
+        pages: Pages::Allowed,
+        admit: anyone,
         answer: chat::answer,
     },
     Route {
         path: Path::Is("/echo"),
         methods: READ,
+        pages: Pages::Allowed,
         admit: echo::admit,
         answer: echo::answer,
     },
     Route {
         path: Path::Is("/api/publish"),
         methods: WRITE,
+        pages: Pages::AllowedMayRead,
         admit: api::admit,
         answer: api::publish,
     },
     Route {
         path: Path::Is("/metrics"),
         methods: READ,
+        pages: Pages::Any,
         admit: anyone,
         answer: operations::metrics,
     },
     Route {
         path: Path::Is("/health"),
         methods: READ,
+        pages: Pages::Any,
         admit: anyone,
         answer: operations::health,
     },
     Route {
         path: Path::Is("/ready"),
         methods: READ,
+        pages: Pages::Any,
         admit: anyone,
         answer: operations::ready,
     },
 ];
 
-fn admit(core: &mut Core, exchange: &Exchange<'_>) -> Result<(), Reply> {
-    let route = find(exchange.request)?;
-    (route.admit)(core, exchange)
+/// Decides from the head alone. The headers are those of every answer to the request, whatever it is.
+fn admit(core: &mut Core, exchange: &Exchange<'_>) -> Result<Headers, Reply> {
+    let request = exchange.request;
+    let route = find(request.path)?;
+    let headers = match route.pages {
+        Pages::Any => Headers::new(),
+        Pages::Allowed => {
+            access::origin(core, request)?;
+            Headers::new()
+        }
+        Pages::AllowedMayRead => access::cors_headers(access::origin(core, request)?),
+    };
+    if route.is_preflight(request) {
+        return Ok(headers);
+    }
+    let admitted = route
+        .allows(request.method)
+        .and_then(|()| (route.admit)(core, exchange));
+    match admitted {
+        Ok(()) => Ok(headers),
+        Err(mut reply) => {
+            reply.headers.extend(headers);
+            Err(reply)
+        }
+    }
 }
 
 fn answer(core: &mut Core, exchange: &Exchange<'_>) -> Answer {
-    match find(exchange.request) {
+    match find(exchange.request.path) {
+        Ok(route) if route.is_preflight(exchange.request) => Answer::Reply(route.preflight()),
         Ok(route) => (route.answer)(core, exchange),
         Err(reply) => Answer::Reply(reply),
     }
 }
 
-fn find(request: &Request<'_>) -> Result<&'static Route, Reply> {
-    let route = ROUTES.iter().find(|route| route.path.matches(request.path));
-    let Some(route) = route else {
-        return Err(Reply::text(404, "no such path").closing());
-    };
-    if route.methods.contains(&request.method) {
-        return Ok(route);
+fn find(path: &str) -> Result<&'static Route, Reply> {
+    let route = ROUTES.iter().find(|route| route.path.matches(path));
+    route.ok_or_else(|| Reply::text(404, "no such path").closing())
+}
+
+impl Route {
+    fn allows(&self, method: Method) -> Result<(), Reply> {
+        if self.methods.contains(&method) {
+            return Ok(());
+        }
+        let reply = Reply::text(405, "method not allowed here").with("Allow", self.method_names());
+        Err(reply.closing())
     }
-    let allowed: Vec<&str> = route.methods.iter().map(|method| name(*method)).collect();
-    let reply = Reply::text(405, "method not allowed here").with("Allow", allowed.join(", "));
-    Err(reply.closing())
+
+    /// A browser's question whether a page may send what it wants to (Fetch standard, section 3.2.2).
+    fn is_preflight(&self, request: &Request<'_>) -> bool {
+        let has = |name| request.headers(name).next().is_some();
+        self.pages == Pages::AllowedMayRead
+            && request.method == Method::Options
+            && has("origin")
+            && has("access-control-request-method")
+    }
+
+    /// The origin was found to be allowed when the request was admitted.
+    fn preflight(&self) -> Reply {
+        let reply = Reply {
+            status: 204,
+            content_type: "",
+            ..Reply::text(204, "")
+        };
+        reply
+            .with("Access-Control-Allow-Methods", self.method_names())
+            .with("Access-Control-Allow-Headers", access::CORS_REQUEST_HEADERS)
+            .with("Access-Control-Max-Age", access::CORS_MAX_AGE_S)
+    }
+
+    fn method_names(&self) -> String {
+        let names: Vec<&str> = self.methods.iter().map(|method| name(*method)).collect();
+        names.join(", ")
+    }
 }
 
 fn anyone(_: &mut Core, _: &Exchange<'_>) -> Result<(), Reply> {

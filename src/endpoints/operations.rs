@@ -7,7 +7,7 @@ use crate::shard::{Answer, Core, Exchange, Reply};
 
 pub(super) fn metrics(core: &mut Core, _: &Exchange<'_>) -> Answer {
     let dropped = (core.shared.log_lines_dropped)();
-    let text = metrics::render(&core.shared.metrics, dropped);
+    let text = metrics::render(&core.shared.metrics, &core.shared.memory, dropped);
     Answer::Reply(Reply {
         content_type: metrics::CONTENT_TYPE,
         body: Bytes::from(text),

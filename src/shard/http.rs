@@ -1,6 +1,6 @@
 //! A session's HTTP stage: from bytes to whole requests.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::task::Waker;
 
 use crate::hub::{Committed, Refused};
@@ -8,9 +8,10 @@ use crate::proto::deflate::DeflateParams;
 use crate::proto::http::{
     BodyLength, ChunkedReader, HeadLimits, HeadScanner, HttpError, Request, parse_request,
 };
+use crate::proto::proxy::{NotAProxyHeader, ProxiedClient, parse_proxy_header};
 
-use super::Reply;
 use super::session::Purpose;
+use super::{Headers, Reply};
 
 /// Bytes of heads and bodies of a connection that may wait beyond the request being received.
 const PIPELINED_BYTES_MAX: usize = 256 * 1024;
@@ -26,7 +27,14 @@ pub(super) struct HttpStage {
     pub phase: Phase,
     /// Requests answered.
     pub served: u32,
-    pub peer: SocketAddr,
+    /// Where the connection comes from, by TCP or by the PROXY protocol.
+    pub peer: IpAddr,
+    /// `peer` is a trusted proxy.
+    pub is_proxy: bool,
+    /// Whose request it is: `peer`, or what a trusted proxy says.
+    pub client: IpAddr,
+    /// Go into the answer to the present request, whatever it is.
+    pub answer_headers: Headers,
     /// When the present phase must be over.
     pub deadline_s: u32,
     /// No request may follow the present one.
@@ -37,6 +45,8 @@ pub(super) struct HttpStage {
 
 /// Where in an exchange the connection is.
 pub(super) enum Phase {
+    /// The PROXY protocol's header is being received.
+    ProxyHeader,
     /// A head is being received, or none has begun.
     Head,
     /// A head is complete and its body is being received.
@@ -100,6 +110,8 @@ enum Framing {
 pub(super) enum Progress {
     /// More bytes are needed.
     More,
+    /// The PROXY protocol's header is complete, or what came is none.
+    Proxied(Result<ProxiedClient, NotAProxyHeader>),
     /// A head is complete, its bytes are these; the body is not begun.
     Head(Box<[u8]>),
     /// The body is complete too.
@@ -107,14 +119,21 @@ pub(super) enum Progress {
 }
 
 impl HttpStage {
-    /// A connection from `peer` whose first request must be there by `deadline_s`.
-    pub fn new(peer: SocketAddr, deadline_s: u32) -> Self {
+    /// A connection from `peer`, a trusted proxy if `is_proxy`. Its first request must be there by
+    /// `deadline_s`; or if it is `proxied`, the header that then comes first.
+    pub fn new(peer: IpAddr, is_proxy: bool, proxied: bool, deadline_s: u32) -> Self {
         Self {
             input: Vec::new(),
             scanner: HeadScanner::new(),
-            phase: Phase::Head,
+            phase: match proxied {
+                true => Phase::ProxyHeader,
+                false => Phase::Head,
+            },
             served: 0,
             peer,
+            is_proxy,
+            client: peer,
+            answer_headers: Headers::new(),
             deadline_s,
             is_last: false,
             waker: None,
@@ -131,7 +150,7 @@ impl HttpStage {
 
     /// True if no request has begun.
     pub fn is_idle(&self) -> bool {
-        matches!(self.phase, Phase::Head) && self.input.is_empty()
+        matches!(self.phase, Phase::ProxyHeader | Phase::Head) && self.input.is_empty()
     }
 
     /// Bytes held for this connection.
@@ -171,6 +190,7 @@ impl HttpStage {
 
     fn take_in(&mut self, limits: &HeadLimits, body_bytes: usize) -> Result<Progress, HttpError> {
         match &mut self.phase {
+            Phase::ProxyHeader => Ok(self.advance_proxy_header()),
             Phase::Head => {
                 let Some(length) = self.scanner.scan(&self.input, limits)? else {
                     return Ok(Progress::More);
@@ -188,6 +208,18 @@ impl HttpStage {
                 }
             }
             Phase::AwaitPublished { .. } | Phase::AwaitJoined { .. } => Ok(Progress::More),
+        }
+    }
+
+    fn advance_proxy_header(&mut self) -> Progress {
+        match parse_proxy_header(&self.input) {
+            Ok(None) => Progress::More,
+            Ok(Some(header)) => {
+                self.input.drain(..header.length);
+                self.phase = Phase::Head;
+                Progress::Proxied(Ok(header.client))
+            }
+            Err(error) => Progress::Proxied(Err(error)),
         }
     }
 

@@ -7,6 +7,8 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | `admission` | who is let in |
+//! | `addresses` | connections by client address, over all shards |
 //! | `session` | what is remembered of one connection |
 //! | `receive` | bytes in: requests, frames, and what they lead to |
 //! | `send` | bytes out: the one outbox and how a session ends |
@@ -18,6 +20,8 @@
 //! | `inbox`, `doorbell`, `park_flag` | messages between shards, and waking a shard |
 //! | `peer_log` | log lines for what clients cause |
 
+mod addresses;
+mod admission;
 mod channels;
 mod doorbell;
 mod drain;
@@ -40,7 +44,7 @@ use std::sync::atomic;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,29 +55,29 @@ use bytes::Bytes;
 use crate::clock::{Clock, seconds_ceil};
 use crate::config::Config;
 use crate::hub::{HeartbeatTimes, Key, LocalChannels, OutboxLimits, OwnedChannels, Slab, Wheel};
-use crate::metrics::{CloseReason, RefusalReason, ShardMetrics};
+use crate::memory::Memory;
+use crate::metrics::{CloseReason, ShardMetrics};
 use crate::net::{GiveWay, Stream};
 use crate::proto::deflate::{Deflater, Inflater};
 use crate::proto::http::{HeadLimits, Request};
 use crate::proto::message::MessageLimits;
 
+use addresses::AddressPlace;
+use admission::TokenBucket;
 use fanout::Pass;
 use local_bell::LocalBell;
 use peer_log::PeerLog;
 use session::Session;
 
+pub use addresses::AddressTable;
 pub use channels::{Submitted, Upgrade};
 pub use doorbell::{Doorbell, DoorbellWaiter};
 pub use http::PublishReply;
 pub use inbox::{Allowance, Inbox, Link, Message, Ports, connect};
 pub use session::Purpose;
-pub use tasks::{Door, Reporter, ShardEvent, run};
+pub use tasks::{Door, Opening, Reporter, ShardEvent, run};
 
-/// Connections over the limit that are being told so at a time; more are closed without a word. Their
-/// descriptors come out of the reserve.
-const REFUSALS_AT_ONCE: isize = 32;
-
-/// What all shards see of each other, read-only but for the flag.
+/// What all shards see of each other: read-only but for the flag, the counters and the memory sampled.
 pub struct Shared {
     /// The configuration.
     pub config: Config,
@@ -85,6 +89,10 @@ pub struct Shared {
     pub channel_hash: std::hash::RandomState,
     /// False from the moment the server begins to stop.
     pub is_ready: AtomicBool,
+    /// Connections by client address.
+    pub addresses: AddressTable,
+    /// How scarce memory is.
+    pub memory: Memory,
     /// Answers requests.
     pub handler: Handler,
     /// Log lines lost so far.
@@ -99,13 +107,20 @@ impl Shared {
         // The high bits times the number of shards: even for any number, without a division.
         ((u128::from(hash) * self.metrics.len() as u128) >> 64) as u16
     }
+
+    /// Whether what `address` says of its clients is believed.
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        let networks = &self.config.trusted_proxies;
+        networks.iter().any(|network| network.contains(address))
+    }
 }
 
 /// The endpoints, as the shard calls them.
 #[derive(Clone, Copy)]
 pub struct Handler {
-    /// Decides from the head alone whether the request may go on to its body.
-    pub admit: fn(&mut Core, &Exchange<'_>) -> Result<(), Reply>,
+    /// Decides from the head alone whether the request may go on to its body; the headers join those
+    /// of its answer.
+    pub admit: fn(&mut Core, &Exchange<'_>) -> Result<Headers, Reply>,
     /// Answers the whole request.
     pub answer: fn(&mut Core, &Exchange<'_>) -> Answer,
 }
@@ -116,8 +131,8 @@ pub struct Exchange<'a> {
     pub request: &'a Request<'a>,
     /// Its body; empty while it is admitted.
     pub body: &'a [u8],
-    /// The client's address.
-    pub peer: SocketAddr,
+    /// The client's address: where the connection comes from, or what a trusted proxy says.
+    pub client: IpAddr,
     /// The session it came on.
     pub session: Key,
 }
@@ -132,14 +147,17 @@ pub enum Answer {
     Upgrade(Upgrade),
 }
 
+/// Headers of a response: names, and values without control characters.
+pub type Headers = Vec<(&'static str, String)>;
+
 /// An HTTP response.
 pub struct Reply {
     /// 200 to 599.
     pub status: u16,
     /// Empty for none.
     pub content_type: &'static str,
-    /// Further headers; values hold no control characters.
-    pub headers: Vec<(&'static str, String)>,
+    /// Further headers.
+    pub headers: Headers,
     /// The body.
     pub body: Bytes,
     /// The connection ends after this answer.
@@ -152,7 +170,7 @@ impl Reply {
         Self {
             status,
             content_type: "text/plain; charset=utf-8",
-            headers: Vec::new(),
+            headers: Headers::new(),
             body: Bytes::from(format!("{line}\n")),
             close: false,
         }
@@ -247,6 +265,11 @@ pub struct Core {
     clock: Clock,
     random: fastrand::Rng,
     sessions: Slab<Session>,
+    /// Sessions that were not let in and are told so.
+    refusing: usize,
+    handshakes: TokenBucket,
+    /// Where shedding goes on.
+    shed_slot: u32,
     wheel: Wheel,
     local: LocalChannels,
     owned: OwnedChannels,
@@ -280,6 +303,9 @@ impl Core {
             clock: Clock::start(),
             random: fastrand::Rng::new(),
             sessions: Slab::default(),
+            refusing: 0,
+            handshakes: TokenBucket::default(),
+            shed_slot: 0,
             wheel: Wheel::default(),
             local: LocalChannels::default(),
             owned: OwnedChannels::new(channels),
@@ -301,51 +327,27 @@ impl Core {
         self.clock.now_s()
     }
 
-    /// A connection has been accepted. `None` if there is no room for it and it was told so.
-    fn accept(&mut self, stream: Rc<Stream>, peer: SocketAddr) -> Option<Key> {
-        self.metrics.accepts.add(1);
-        let over = self.sessions.len() as isize - self.shared.connections_per_shard as isize;
-        let refusal = match over {
-            _ if self.is_draining => Some(RefusalReason::Draining),
-            0.. => Some(RefusalReason::ConnectionLimit),
-            _ => None,
-        };
-        let Some(refusal) = refusal else {
-            return Some(self.admit(stream, peer));
-        };
-        self.refuse_connection(refusal);
-        if over >= REFUSALS_AT_ONCE {
-            return None;
-        }
-        let key = self.admit(stream, peer);
-        let retry_s = self.random.u32(1..=10);
-        let reply = Reply::text(503, "no room for another connection")
-            .with("Retry-After", retry_s.to_string());
-        self.reply_and_finish(key, &reply, CloseReason::Refused);
-        self.sessions.get(key).is_some().then_some(key)
-    }
-
-    fn refuse_connection(&mut self, reason: RefusalReason) {
-        self.metrics.refused(reason);
-        self.peer_log.refused(reason, self.clock.now_s());
-    }
-
     /// A session's socket cannot be waited for.
     fn broken(&mut self, key: Key) {
         let reason = self.end_reason(key, CloseReason::PeerReset);
         self.end(key, reason, true);
     }
 
-    fn admit(&mut self, stream: Rc<Stream>, peer: SocketAddr) -> Key {
-        let now_s = self.now_s();
-        let deadline_s = now_s + self.limits.ready_timeout_s;
-        let stage = http::HttpStage::new(peer, deadline_s);
+    /// Puts a connection into the table.
+    fn admit(
+        &mut self,
+        stream: Rc<Stream>,
+        stage: http::HttpStage,
+        place: Option<AddressPlace>,
+    ) -> Key {
+        let deadline_s = stage.deadline_s;
         let key = self.sessions.insert(Session {
             stream,
             stage: session::Stage::Http(Box::new(stage)),
             outbox: None,
-            vitals: crate::hub::Vitals::new(now_s, 0),
+            vitals: crate::hub::Vitals::new(self.now_s(), 0),
             subscription: None,
+            place,
         });
         self.metrics.connections.add(1);
         self.wheel.schedule(key.slot, deadline_s);
@@ -368,14 +370,24 @@ impl Core {
         if let Some(outbox) = &session.outbox {
             self.metrics.outbox_bytes.sub(outbox.bytes() as u64);
         }
-        if let session::Stage::Http(http) = &session.stage {
-            self.count_request_bytes(http.held_bytes(), 0);
+        match &session.stage {
+            session::Stage::Http(http) => self.count_request_bytes(http.held_bytes(), 0),
+            session::Stage::Closing(closing) => self.refusing -= closing.is_refusal(),
+            _ => {}
         }
+        if let Some(place) = session.place {
+            self.shared.addresses.give_back(place);
+        }
+        // The shutdown wakes whoever waits on the socket, which then drops it. A FIN before the RST
+        // would look like an orderly end; only who waits to write needs it to wake.
+        let how = match reset && session.outbox.is_none() {
+            true => std::net::Shutdown::Read,
+            false => std::net::Shutdown::Both,
+        };
         if reset {
             session.stream.reset_on_close();
         }
-        // Wakes whoever waits on the socket, which then drops it.
-        session.stream.shutdown(std::net::Shutdown::Both);
+        session.stream.shutdown(how);
     }
 
     fn count_request_bytes(&mut self, before: usize, after: usize) {

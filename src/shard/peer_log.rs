@@ -1,6 +1,8 @@
 //! Log lines for what clients cause: at most one a reason every ten seconds, with the number of those
 //! left out, so that no client can fill the log.
 
+use std::net::IpAddr;
+
 use tracing::{info, warn};
 
 use crate::log::RateLimit;
@@ -39,11 +41,12 @@ impl PeerLog {
         }
     }
 
-    /// A connection was not let in.
-    pub fn refused(&mut self, reason: RefusalReason, now_s: u32) {
+    /// A connection was not let in; `address` is where it came from, if that is known.
+    pub fn refused(&mut self, reason: RefusalReason, address: Option<IpAddr>, now_s: u32) {
         if let Some(left_out) = self.refusals[reason as usize].allow(now_s) {
             let (shard, reason) = (self.shard, reason.label());
-            warn!(shard, reason, left_out, "connection refused");
+            let address = address.map(tracing::field::display);
+            warn!(shard, reason, address, left_out, "connection refused");
         }
     }
 }

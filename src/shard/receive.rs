@@ -16,7 +16,7 @@ use crate::proto::message::{Event, MessageReader, Role, Step, Violation};
 use super::channels::{Subscribed, Upgrade};
 use super::http::{Accept, Body, ConnectionPlan, HttpStage, Phase, Progress};
 use super::session::{Awaits, Deflate, Extras, Purpose, Stage, WebSocketStage};
-use super::{Answer, Core, Exchange, Reply};
+use super::{Answer, Core, Exchange, Headers, Reply};
 
 /// Reads of one session in a row before others get their turn.
 const READS_PER_TURN: usize = 4;
@@ -425,6 +425,17 @@ impl Core {
             self.count_request_bytes(before, http.held_bytes());
             let step = match progress {
                 Ok(Progress::More) => return self.put_http(key, http),
+                Ok(Progress::Proxied(Ok(client))) => match self.proxied(key, &mut http, client) {
+                    Ok(()) => Ok(()),
+                    Err(reply) => {
+                        self.put_http(key, http);
+                        return self.reply_and_finish(key, &reply, CloseReason::Refused);
+                    }
+                },
+                Ok(Progress::Proxied(Err(_))) => {
+                    self.put_http(key, http);
+                    return self.end_unproxied(key);
+                }
                 Ok(Progress::Head(head)) => self.admit_request(key, &mut http, head),
                 Ok(Progress::Request(body)) => match self.answer_request(key, &mut http, &body) {
                     Ok(after) if after.is_over() => {
@@ -440,7 +451,7 @@ impl Core {
                 Err(Refusal::Error(error)) => return self.refuse_request(key, http, error),
                 Err(Refusal::Reply(reply, connection)) => {
                     self.put_http(key, http);
-                    self.write_reply(key, &reply, false, connection);
+                    self.write_reply(key, &reply, &Headers::new(), false, connection);
                     return self.finish(key, CloseReason::HttpDone);
                 }
             }
@@ -455,17 +466,19 @@ impl Core {
         head: Box<[u8]>,
     ) -> Result<(), Refusal> {
         let request = parse_request(&head)?;
-        let exchange = Exchange {
-            request: &request,
-            body: &[],
-            peer: http.peer,
-            session: key,
-        };
         let last = ConnectionPlan {
             keep_alive: false,
             ..ConnectionPlan::of(&request)
         };
-        (self.shared.handler.admit)(self, &exchange)
+        self.identify(key, http, &request)
+            .map_err(|reply| Refusal::Reply(reply, last))?;
+        let exchange = Exchange {
+            request: &request,
+            body: &[],
+            client: http.client,
+            session: key,
+        };
+        http.answer_headers = (self.shared.handler.admit)(self, &exchange)
             .map_err(|reply| Refusal::Reply(reply, last))?;
         let (length, expects) = (request.body, request.expect_continue);
         http.begin_body(head, length, self.shared.config.http.body_bytes)?;
@@ -486,7 +499,7 @@ impl Core {
         let exchange = Exchange {
             request: &request,
             body: &body.bytes,
-            peer: http.peer,
+            client: http.client,
             session: key,
         };
         let mut connection = ConnectionPlan::of(&request);
@@ -516,7 +529,12 @@ impl Core {
         connection: ConnectionPlan,
     ) -> After {
         let keep_alive = connection.keep_alive && !reply.close;
-        self.write_reply(key, reply, keep_alive, connection);
+        let headers = std::mem::take(&mut http.answer_headers);
+        self.write_reply(key, reply, &headers, keep_alive, connection);
+        if http.is_proxy {
+            // The next request may be another client's.
+            self.release_place(key);
+        }
         http.served += 1;
         http.phase = Phase::Head;
         // A request that has begun to come already has no more time than the first.
@@ -536,6 +554,7 @@ impl Core {
         &mut self,
         key: Key,
         reply: &Reply,
+        further_headers: &Headers,
         keep_alive: bool,
         connection: ConnectionPlan,
     ) {
@@ -547,6 +566,7 @@ impl Core {
         let headers: Vec<(&str, &str)> = reply
             .headers
             .iter()
+            .chain(further_headers)
             .map(|(name, value)| (*name, value.as_str()))
             .collect();
         let response = Response {
@@ -567,14 +587,15 @@ impl Core {
             is_http10: false,
             head_only: false,
         };
-        self.write_reply(key, reply, false, last);
+        self.write_reply(key, reply, &Headers::new(), false, last);
         self.finish(key, reason);
     }
 
     /// A request that cannot be read any further.
-    fn refuse_request(&mut self, key: Key, http: Box<HttpStage>, error: HttpError) {
+    fn refuse_request(&mut self, key: Key, mut http: Box<HttpStage>, error: HttpError) {
+        let mut reply = Reply::from(error);
+        reply.headers.append(&mut http.answer_headers);
         self.put_http(key, http);
-        let reply = Reply::from(error);
         self.reply_and_finish(key, &reply, CloseReason::HttpError);
     }
 
@@ -645,6 +666,9 @@ impl Core {
         upgrade: Upgrade,
         connection: ConnectionPlan,
     ) -> After {
+        if let Err(refused) = self.admit_handshake() {
+            return self.reply(key, http, &refused, connection);
+        }
         let accept = Accept {
             key: upgrade.key,
             purpose: upgrade.purpose,

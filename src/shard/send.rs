@@ -267,15 +267,14 @@ impl Core {
             return;
         };
         session.wake();
-        let stage = std::mem::replace(
-            &mut session.stage,
-            Stage::Closing(Closing {
-                reader,
-                deadline_s,
-                reason,
-                awaits,
-            }),
-        );
+        let closing = Closing {
+            reader,
+            deadline_s,
+            reason,
+            awaits,
+        };
+        self.refusing += closing.is_refusal();
+        let stage = std::mem::replace(&mut session.stage, Stage::Closing(closing));
         self.wheel.schedule(key.slot, deadline_s);
         if let Stage::Http(http) = stage {
             self.count_request_bytes(http.held_bytes(), 0);

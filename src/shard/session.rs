@@ -9,6 +9,7 @@ use crate::net::Stream;
 use crate::proto::deflate::{DeflateParams, SlidingWindow};
 use crate::proto::message::MessageReader;
 
+use super::addresses::AddressPlace;
 use super::http::HttpStage;
 
 /// Publications of one client whose answers are outstanding before it is read no further.
@@ -26,9 +27,11 @@ pub(super) struct Session {
     pub outbox: Option<Box<Outbox>>,
     pub vitals: Vitals,
     pub subscription: Option<Subscription>,
+    /// Its place among the connections of its client; `None` if it is not counted.
+    pub place: Option<AddressPlace>,
 }
 
-const _: () = assert!(size_of::<Session>() <= 80);
+const _: () = assert!(size_of::<Session>() <= 72);
 
 /// What a session is doing. Stages only go forward.
 pub(super) enum Stage {
@@ -110,6 +113,13 @@ pub(super) struct Closing {
     pub deadline_s: u32,
     pub reason: CloseReason,
     pub awaits: Awaits,
+}
+
+impl Closing {
+    /// 1 if the session ends because it was not let in, else 0.
+    pub fn is_refusal(&self) -> usize {
+        usize::from(self.reason == CloseReason::Refused)
+    }
 }
 
 /// What is missing to the end of a session.

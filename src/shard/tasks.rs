@@ -23,7 +23,7 @@ use super::{Core, Ports, Shard, Shared};
 const SCRATCH_BYTES: usize = 64 * 1024;
 /// Connections taken from one listener in a row.
 const ACCEPTS_PER_TURN: usize = 64;
-/// How long accept rests when there are no descriptors.
+/// How long accept rests when there are no descriptors, or no room even to refuse.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// Messages of other shards handled in a row.
 const MESSAGES_PER_TURN: usize = 256;
@@ -61,7 +61,7 @@ pub async fn run(id: u16, shared: Arc<Shared>, ports: Ports, doors: Vec<Door>, e
         Err(error) => return events(ShardEvent::Failed(error.to_string())),
     };
     let mut listeners = Vec::new();
-    for door in doors {
+    for door in &doors {
         match door.open(&tcp) {
             Ok(listener) => listeners.push(Rc::new(listener)),
             Err(error) => {
@@ -71,8 +71,8 @@ pub async fn run(id: u16, shared: Arc<Shared>, ports: Ports, doors: Vec<Door>, e
             }
         }
     }
-    for listener in &listeners {
-        monoio::spawn(accept(shard, Rc::clone(listener)));
+    for (listener, door) in listeners.iter().zip(&doors) {
+        monoio::spawn(accept(shard, Rc::clone(listener), door.is_proxied));
     }
     monoio::spawn(inbox(shard, ports.inbox, listeners, Rc::clone(&events)));
     monoio::spawn(flush_links(shard));
@@ -85,7 +85,16 @@ pub async fn run(id: u16, shared: Arc<Shared>, ports: Ports, doors: Vec<Door>, e
 
 /// Where connections come in.
 #[derive(Clone, Copy, Debug)]
-pub enum Door {
+pub struct Door {
+    /// How it is opened.
+    pub opening: Opening,
+    /// Every connection begins with a PROXY protocol header.
+    pub is_proxied: bool,
+}
+
+/// How a shard comes by a listening socket.
+#[derive(Clone, Copy, Debug)]
+pub enum Opening {
     /// An address every shard listens on for itself.
     Bind(SocketAddr),
     /// A socket that was handed over, which all shards share.
@@ -95,16 +104,16 @@ pub enum Door {
 impl Door {
     /// Where it is.
     pub fn address(&self) -> SocketAddr {
-        match self {
-            Self::Bind(address) => *address,
-            Self::Adopt(socket) => socket.address,
+        match self.opening {
+            Opening::Bind(address) => address,
+            Opening::Adopt(socket) => socket.address,
         }
     }
 
     fn open(&self, options: &TcpOptions) -> io::Result<Listener> {
-        match self {
-            Self::Bind(address) => Listener::bind(*address, options),
-            Self::Adopt(socket) => Listener::adopt(*socket, options),
+        match self.opening {
+            Opening::Bind(address) => Listener::bind(address, options),
+            Opening::Adopt(socket) => Listener::adopt(socket, options),
         }
     }
 }
@@ -136,7 +145,7 @@ fn tcp_options(shared: &Shared) -> TcpOptions {
 }
 
 /// Takes new connections until the listener is stopped.
-async fn accept(shard: &'static Shard, listener: Rc<Listener>) {
+async fn accept(shard: &'static Shard, listener: Rc<Listener>, proxied: bool) {
     loop {
         if listener.readable().await.is_err() {
             sleep(ACCEPT_REST).await;
@@ -145,11 +154,16 @@ async fn accept(shard: &'static Shard, listener: Rc<Listener>) {
             return;
         }
         for _ in 0..ACCEPTS_PER_TURN {
+            if !shard.enter(|core| core.may_accept()) {
+                // The kernel holds whoever comes until there is room, or room to refuse.
+                sleep(ACCEPT_REST).await;
+                break;
+            }
             match listener.try_accept() {
-                Ok(accepted) => admit(shard, accepted),
+                Ok(accepted) => admit(shard, accepted, proxied),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if is_out_of_descriptors(&error) => {
-                    shard.enter(|core| core.refuse_connection(RefusalReason::Descriptors));
+                    shard.enter(|core| core.refuse_connection(RefusalReason::Descriptors, None));
                     // Accepting at once again would spin: the connection stays ready.
                     sleep(ACCEPT_REST).await;
                     break;
@@ -169,9 +183,9 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
     )
 }
 
-fn admit(shard: &'static Shard, Accepted { stream, peer }: Accepted) {
+fn admit(shard: &'static Shard, Accepted { stream, peer }: Accepted, proxied: bool) {
     let stream = Rc::new(stream);
-    let key = shard.enter(|core| core.accept(Rc::clone(&stream), peer));
+    let key = shard.enter(|core| core.accept(Rc::clone(&stream), peer, proxied));
     if let Some(key) = key {
         monoio::spawn(session(shard, key, stream));
     }

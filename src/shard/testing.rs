@@ -14,11 +14,12 @@ use socket2::SockRef;
 use crate::config::Config;
 use crate::endpoints;
 use crate::hub::Key;
+use crate::memory::Memory;
 use crate::metrics::ShardMetrics;
 use crate::net::{Stream, build_runtime};
 
 use super::receive::Next;
-use super::{Core, Doorbell, Inbox, Shared, connect};
+use super::{AddressTable, Core, Doorbell, Inbox, Shared, connect};
 
 /// Room for any test's connections.
 const CONNECTIONS: usize = 1000;
@@ -63,6 +64,8 @@ impl Bed {
                 .collect(),
             channel_hash: std::hash::RandomState::new(),
             is_ready: AtomicBool::new(true),
+            addresses: AddressTable::default(),
+            memory: Memory::new(&config.admission, || ()),
             handler: endpoints::HANDLER,
             log_lines_dropped: || 0,
             config,
@@ -79,8 +82,15 @@ impl Bed {
         }
     }
 
-    /// A new connection to a shard. Both sides have small buffers.
+    /// A new connection to a shard.
     pub fn connect(&mut self, shard: usize) -> Client {
+        let (key, socket) = self.dial(shard);
+        let key = key.unwrap();
+        Client { shard, key, socket }
+    }
+
+    /// A new connection to a shard, which may have ended it at once. Both sides have small buffers.
+    pub fn dial(&mut self, shard: usize) -> (Option<Key>, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         SockRef::from(&listener)
             .set_recv_buffer_size(RECEIVE_BUFFER_BYTES)
@@ -95,8 +105,7 @@ impl Bed {
             .set_send_buffer_size(SEND_BUFFER_BYTES)
             .unwrap();
         let stream = Rc::new(Stream::from_fd(accepted.into()).unwrap());
-        let key = self.cores[shard].accept(stream, peer).unwrap();
-        Client { shard, key, socket }
+        (self.cores[shard].accept(stream, peer, false), socket)
     }
 
     /// A WebSocket at `path`, open.

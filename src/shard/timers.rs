@@ -40,6 +40,7 @@ impl Core {
         self.owned
             .forget_idle(places, self.limits.channel_idle_s, now_s);
         self.metrics.channels.set(self.owned.len() as u64);
+        self.relieve_memory();
     }
 
     /// Enters a session's earliest deadline into the wheel.
@@ -164,6 +165,7 @@ impl Core {
             return;
         };
         match http.phase {
+            Phase::ProxyHeader => self.end_unproxied(key),
             Phase::Head if http.served > 0 && http.input.is_empty() => {
                 self.finish(key, CloseReason::Idle);
             }
