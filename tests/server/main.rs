@@ -5,11 +5,14 @@
 //!
 //! Nothing is asserted about time: a test waits for what it expects, up to [`harness::PATIENCE`], and fails when that is over.
 
+mod admission;
 mod config_errors;
 mod harness;
 mod heartbeat;
 mod http;
 mod limits;
+mod origins;
+mod proxies;
 mod publish;
 mod shutdown;
 mod slow_reader;

@@ -46,6 +46,11 @@ impl Metrics {
         self.sum_where("longwire_closes_total", "reason", reason)
     }
 
+    /// How many connections were refused for this reason.
+    pub fn refusals(&self, reason: &str) -> f64 {
+        self.sum_where("longwire_refused_total", "reason", reason)
+    }
+
     /// How many different values `label` has in the samples of this name whose value is not zero.
     pub fn label_values_in_use(&self, name: &str, label: &str) -> usize {
         let used = self.0.iter().filter(|s| s.name == name && s.value != 0.0);

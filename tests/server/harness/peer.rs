@@ -1,10 +1,10 @@
 //! One TCP connection to the server, with patience instead of hanging, and HTTP answers read from it.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use super::PATIENCE;
+use super::{Metrics, PATIENCE, upgrade_request};
 
 /// How the bytes of an input are cut into writes.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +33,21 @@ pub struct Peer {
 
 impl Peer {
     pub fn connect(addr: SocketAddr) -> Self {
-        let stream = TcpStream::connect_timeout(&addr, PATIENCE).expect("connect");
+        Self::from_stream(TcpStream::connect_timeout(&addr, PATIENCE).expect("connect"))
+    }
+
+    /// Connects from another of this machine's own IPv4 addresses; every one in 127.0.0.0/8 is.
+    pub fn connect_from(own: Ipv4Addr, addr: SocketAddr) -> Self {
+        use socket2::{Domain, Socket, Type};
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("socket");
+        let own = SocketAddr::from((own, 0));
+        socket.bind(&own.into()).expect("bind");
+        let connected = socket.connect_timeout(&addr.into(), PATIENCE);
+        connected.expect("connect");
+        Self::from_stream(socket.into())
+    }
+
+    fn from_stream(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("TCP_NODELAY");
         stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
         stream.set_write_timeout(Some(PATIENCE)).expect("timeout");
@@ -59,6 +73,30 @@ impl Peer {
                 return;
             }
         }
+    }
+
+    /// Sends a request without a body on this connection and reads the answer; `extra` holds whole header lines, each
+    /// with its CRLF.
+    pub fn request(&mut self, method: &str, path: &str, extra: &str) -> Response {
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n{extra}\r\n"
+        );
+        self.offer(request, Delivery::Whole);
+        self.response()
+    }
+
+    /// Asks for a WebSocket to a channel.
+    pub fn upgrade(&mut self, extra: &str) -> Response {
+        let request = upgrade_request("/channels/demo", "localhost", extra);
+        self.offer(request, Delivery::Whole);
+        self.response()
+    }
+
+    /// What `/metrics` says now.
+    pub fn metrics(&mut self) -> Metrics {
+        let answer = self.request("GET", "/metrics", "");
+        assert_eq!(answer.status, 200);
+        Metrics::parse(&answer.text())
     }
 
     /// Ends the writing side only.
@@ -192,6 +230,16 @@ impl Response {
     pub fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(n, _)| n == name);
         found.map(|(_, value)| value.as_str())
+    }
+
+    /// Expects the answer of a server that has no room: it says so, and when to come back.
+    pub fn expect_refusal(&self, text: &str) {
+        assert_eq!((self.status, self.text().trim()), (503, text));
+        let retry_s = self
+            .header("retry-after")
+            .map(|value| value.parse().unwrap());
+        assert!((1..=10).contains(&retry_s.unwrap_or(0)), "{retry_s:?}");
+        assert_eq!(self.header("connection"), Some("close"));
     }
 
     pub fn text(&self) -> String {

@@ -89,6 +89,8 @@ pub fn write_config(toml: &str) -> PathBuf {
 pub struct Server {
     child: Child,
     addr: SocketAddr,
+    /// Where connections begin with a PROXY protocol header, if anywhere.
+    proxied_addr: Option<SocketAddr>,
     /// Collects what it logs; ends with the process.
     log: Option<JoinHandle<String>>,
 }
@@ -131,15 +133,27 @@ impl Server {
         let mut server = Self {
             child,
             addr: SocketAddr::from(([127, 0, 0, 1], 0)),
+            proxied_addr: None,
             log,
         };
-        server.addr = listening_on(&stdout);
+        (server.addr, server.proxied_addr) = listening_on(&stdout);
         server
     }
 
     /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Where connections begin with a PROXY protocol header.
+    pub fn proxied_addr(&self) -> SocketAddr {
+        self.proxied_addr
+            .expect("a listener for the PROXY protocol")
+    }
+
+    /// Its process, to do things to.
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
     }
 
     /// The `Host` header of this server.
@@ -269,14 +283,20 @@ impl Drop for Server {
     }
 }
 
-/// The address in the line `listening on ADDR`.
-fn listening_on(stdout: &Receiver<String>) -> SocketAddr {
+/// The addresses in the lines `listening on ADDR` and `listening on ADDR for the PROXY protocol`, up to the line after.
+fn listening_on(stdout: &Receiver<String>) -> (SocketAddr, Option<SocketAddr>) {
     let deadline = Instant::now() + PATIENCE;
+    let (mut plain, mut proxied) = (None, None);
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let line = stdout.recv_timeout(left).expect("`listening on` on stdout");
-        if let Some(addr) = line.trim_end().strip_prefix("listening on ") {
-            return addr.parse().expect("an address");
+        match line.trim_end().strip_prefix("listening on ") {
+            Some(text) => match text.strip_suffix(" for the PROXY protocol") {
+                Some(addr) => proxied = Some(addr.parse().expect("an address")),
+                None => plain = plain.or(Some(text.parse().expect("an address"))),
+            },
+            None if plain.is_some() => return (plain.expect("some"), proxied),
+            None => {}
         }
     }
 }
