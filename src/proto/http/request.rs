@@ -31,7 +31,7 @@ pub enum Method {
     Post,
     /// OPTIONS
     Options,
-    /// Any other token.
+    /// One of the standard that no endpoint serves.
     Other,
 }
 
@@ -115,7 +115,8 @@ impl<'a> Request<'a> {
 /// Content-Length beside Transfer-Encoding, repeated or not a number; a Transfer-Encoding that is
 /// not exactly `chunked`, or on HTTP/1.0; a Host that is missing on HTTP/1.1, repeated, malformed,
 /// or other than that of an absolute target; a target of another form. 417 for an unknown
-/// expectation, 431 for more than 100 headers, 505 for a version other than 1.0 and 1.1.
+/// expectation, 431 for more than 100 headers, 501 for an unknown method, 505 for a version other than
+/// 1.0 and 1.1.
 pub fn parse_request(head: &[u8]) -> Result<Request<'_>, HttpError> {
     let mut slots = [const { MaybeUninit::uninit() }; HEADERS_MAX];
     let mut parsed = httparse::Request::new(&mut []);
@@ -132,7 +133,7 @@ pub fn parse_request(head: &[u8]) -> Result<Request<'_>, HttpError> {
         Some(0) => Version::Http10,
         _ => Version::Http11,
     };
-    let method = parse_method(parsed.method.unwrap_or_default());
+    let method = parse_method(parsed.method.unwrap_or_default())?;
     let target = parse_target(parsed.path.unwrap_or_default(), method)?;
     let headers = Headers(parsed.headers.to_vec());
     check_host(&headers, version, target.authority)?;
@@ -192,13 +193,17 @@ impl<'a> Headers<'a> {
     }
 }
 
-/// Another version of HTTP is 505; what is no version at all is 400.
+/// Another version of HTTP is 505. What is no version at all is 400, and so is a version that is spoken
+/// but does not stand where it belongs.
 fn refuse_version(head: &[u8]) -> HttpError {
     let mut lines = head.split(|&byte| byte == b'\n');
     let request_line = lines.find(|line| !line.trim_ascii().is_empty());
-    let version = request_line
-        .and_then(|line| line.trim_ascii_end().rsplit(|&byte| byte == b' ').next())
-        .and_then(|word| word.strip_prefix(b"HTTP/"));
+    let line = request_line.unwrap_or_default().trim_ascii_end();
+    let mut words = line.split(|&byte| byte == b' ');
+    let version = match (words.nth(2), words.next()) {
+        (Some(version), None) => version.strip_prefix(b"HTTP/"),
+        _ => None,
+    };
     match version {
         Some([major, b'.', minor]) if major.is_ascii_digit() && minor.is_ascii_digit() => {
             HttpError::new(505, "HTTP version not supported")
@@ -207,13 +212,16 @@ fn refuse_version(head: &[u8]) -> HttpError {
     }
 }
 
-fn parse_method(method: &str) -> Method {
+/// A method that is known but not served where it is sent is 405; any other token is 501 (RFC 9110
+/// section 9.1).
+fn parse_method(method: &str) -> Result<Method, HttpError> {
     match method {
-        "GET" => Method::Get,
-        "HEAD" => Method::Head,
-        "POST" => Method::Post,
-        "OPTIONS" => Method::Options,
-        _ => Method::Other,
+        "GET" => Ok(Method::Get),
+        "HEAD" => Ok(Method::Head),
+        "POST" => Ok(Method::Post),
+        "OPTIONS" => Ok(Method::Options),
+        "PUT" | "DELETE" | "PATCH" | "TRACE" | "CONNECT" => Ok(Method::Other),
+        _ => Err(HttpError::new(501, "method not implemented")),
     }
 }
 
@@ -538,9 +546,21 @@ mod tests {
             "GET / ICAP/1.0",
             "GET /",
             "GET  / HTTP/1.1",
+            "GET /a b HTTP/1.1",
+            "GET / HTTP/1.1 HTTP/1.1",
         ] {
             assert_eq!(status(&format!("{line}\r\n\r\n")), 400, "{line}");
         }
+    }
+
+    #[test]
+    fn tells_methods_from_other_tokens() {
+        for method in ["BREW", "get", "PRI"] {
+            let head = format!("{method} / HTTP/1.1\r\nHost: h\r\n\r\n");
+            assert_eq!(status(&head), 501, "{method}");
+        }
+        let put = parse_request(b"PUT / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+        assert_eq!(put.method, Method::Other);
     }
 
     #[test]
