@@ -12,7 +12,8 @@ mod echo;
 mod operations;
 mod publishing;
 
-use crate::proto::http::{Method, Request};
+use crate::proto::handshake::{UpgradeCheck, check_upgrade};
+use crate::proto::http::{BodyLength, Method, Request};
 use crate::shard::{Answer, Core, Exchange, Handler, Headers, Reply};
 
 /// The endpoints, for a shard to call.
@@ -124,6 +125,7 @@ fn admit(core: &mut Core, exchange: &Exchange<'_>) -> Result<Headers, Reply> {
     }
     let admitted = route
         .allows(request.method)
+        .and_then(|()| check_body(request))
         .and_then(|()| (route.admit)(core, exchange));
     match admitted {
         Ok(()) => Ok(headers),
@@ -131,6 +133,23 @@ fn admit(core: &mut Core, exchange: &Exchange<'_>) -> Result<Headers, Reply> {
             reply.headers.extend(headers);
             Err(reply)
         }
+    }
+}
+
+/// A POST says how long its body is. One that does not may mean to end it with the connection, as HTTP/1.0
+/// once allowed, and an empty body would be published in its place. A WebSocket handshake has no body: one
+/// that declares it is refused rather than waited for, since what follows the head may be meant as frames.
+fn check_body(request: &Request<'_>) -> Result<(), Reply> {
+    match (request.method, request.body) {
+        (Method::Post, BodyLength::None) => {
+            let line = "Content-Length or chunked Transfer-Encoding missing";
+            Err(Reply::text(411, line).closing())
+        }
+        (_, BodyLength::None | BodyLength::Length(0)) => Ok(()),
+        _ => match check_upgrade(request) {
+            UpgradeCheck::Refuse(error) => Err(error.into()),
+            UpgradeCheck::Accept { .. } | UpgradeCheck::NotAnUpgrade => Ok(()),
+        },
     }
 }
 
