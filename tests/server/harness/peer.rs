@@ -11,6 +11,8 @@ use super::{Metrics, PATIENCE, upgrade_request};
 pub enum Delivery {
     Whole,
     ByteByByte,
+    /// So many bytes at a time.
+    Chopped(usize),
 }
 
 impl Delivery {
@@ -67,6 +69,7 @@ impl Peer {
         let chunk_bytes = match delivery {
             Delivery::Whole => usize::MAX,
             Delivery::ByteByByte => 1,
+            Delivery::Chopped(bytes) => bytes,
         };
         for chunk in bytes.as_ref().chunks(chunk_bytes) {
             if self.stream.write_all(chunk).is_err() {
