@@ -31,6 +31,9 @@ fn pong(payload: &[u8]) -> Expected {
 
 const PROTOCOL_ERROR: Expected = Expected::Closed(1002);
 
+/// What a case is about, the frames of the client, and what it gets for them.
+type Conversation = (&'static str, Vec<Vec<u8>>, Vec<Expected>);
+
 /// Sends the frames on fresh connections (in one write, frame by frame, byte by byte) and checks each answer. A case that
 /// expects no Close ends with one of the client's, so that nothing unexpected can be left.
 fn case(server: &Server, what: &str, frames: &[Vec<u8>], expected: &[Expected]) {
@@ -538,7 +541,7 @@ fn a_close_is_answered_and_what_follows_it_ignored() {
     let close = masked_frame(FIN | CLOSE, &close_payload(1000, b""));
     let ping = masked_frame(FIN | PING, b"late");
     let closed = Expected::Closed(1000);
-    let cases: &[(&str, Vec<Vec<u8>>, Vec<Expected>)] = &[
+    let cases: &[Conversation] = &[
         (
             "a message, then Close",
             vec![hello.clone(), close.clone()],

@@ -1,0 +1,32 @@
+//! What the fuzz targets do with an input, and inputs to begin with. `tests/fuzz_smoke.rs` uses these files too.
+
+pub mod chunked_body;
+pub mod close_payload;
+pub mod frame_header;
+pub mod messages;
+pub mod request_head;
+pub mod upgrade;
+pub mod utf8;
+
+/// A fuzz target.
+pub struct Target {
+    pub name: &'static str,
+    pub seeds: &'static [&'static [u8]],
+    /// Panics if it finds something.
+    pub run: fn(&[u8]),
+}
+
+macro_rules! targets {
+    ($($name:ident)*) => {
+        /// All of them.
+        pub const TARGETS: &[Target] = &[
+            $(Target {
+                name: stringify!($name),
+                seeds: $name::SEEDS,
+                run: $name::run,
+            },)*
+        ];
+    };
+}
+
+targets! { chunked_body close_payload frame_header messages request_head upgrade utf8 }
