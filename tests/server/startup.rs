@@ -56,6 +56,8 @@ fn readiness_is_written_to_the_descriptor_asked_for() {
     let mut shell = std::process::Command::new("sh");
     let script = "exec \"$0\" --listen 127.0.0.1:0 --ready-fd 7 7>\"$1\"";
     shell.args(["-c", script]).arg(binary).arg(&ready);
+    // The server takes a setting it does not know for a mistake.
+    shell.env_remove("LONGWIRE_BIN");
     let server = Server::spawn(shell);
     wait_until("readiness", || {
         std::fs::read_to_string(&ready).is_ok_and(|text| text == "ready\n")
