@@ -10,7 +10,8 @@ import urllib.request
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-TIMEOUT_S = 60
+from report import TIMEOUT_S, run
+
 HTTP = sys.argv[1].rstrip("/")
 WS = HTTP.replace("http", "ws", 1)
 
@@ -159,20 +160,4 @@ TESTS = [
 ]
 
 
-async def passes(test) -> bool:
-    name = "websockets: " + test.__name__.replace("_", " ")
-    try:
-        await asyncio.wait_for(test(), TIMEOUT_S)
-    except Exception as error:
-        print(f"FAILED {name}: {error!r}", flush=True)
-        return False
-    print(f"ok {name}", flush=True)
-    return True
-
-
-async def main() -> int:
-    results = [await passes(test) for test in TESTS]
-    return 0 if all(results) else 1
-
-
-sys.exit(asyncio.run(main()))
+run("websockets", TESTS)
