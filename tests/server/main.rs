@@ -7,6 +7,7 @@
 
 mod admission;
 mod config_errors;
+mod fuzz;
 mod harness;
 mod heartbeat;
 mod http;
@@ -20,4 +21,5 @@ mod seed_defects;
 mod shutdown;
 mod slow_reader;
 mod startup;
+mod tungstenite;
 mod websocket;
