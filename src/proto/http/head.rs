@@ -18,30 +18,50 @@ pub struct HeadLimits {
 /// what a lenient parser would let pass: every line ends in CRLF, no line is folded, no control
 /// byte is anywhere (RFC 9112 sections 2.2 and 5.2). One empty line before the request line is
 /// tolerated, and is part of the head.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct HeadScanner {
-    /// Bytes looked at, all found good.
-    scanned: usize,
+    /// Length of the buffer when one byte more is there than was looked at; those were all good.
+    /// Kept as it is compared, for the way of a single byte.
+    next_len: usize,
     line_start: usize,
     headers: usize,
     after_cr: bool,
     line: Line,
+    /// Below this length of the buffer one more byte of text breaks no limit and begins no line.
+    text_until: usize,
 }
 
 /// What the line at `line_start` is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Line {
     /// The first line: the request line, or the one empty line before it.
-    #[default]
     First,
     Request,
     Header,
 }
 
+impl Default for HeadScanner {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl HeadScanner {
     /// A scanner at the start of a request.
     pub fn new() -> Self {
-        Self::default()
+        Self {
+            next_len: 1,
+            line_start: 0,
+            headers: 0,
+            after_cr: false,
+            line: Line::First,
+            text_until: 0,
+        }
+    }
+
+    /// Bytes looked at.
+    fn scanned(&self) -> usize {
+        self.next_len - 1
     }
 
     /// Looks on. `buf` is everything received since the start of this request. Returns the length
@@ -50,26 +70,81 @@ impl HeadScanner {
     /// # Errors
     /// 400, 414 or 431, at the first byte that shows it. Neither after an error nor after the end
     /// may the scanner be called again.
+    #[inline]
     pub fn scan(&mut self, buf: &[u8], limits: &HeadLimits) -> Result<Option<usize>, HttpError> {
+        // A head that drips in byte by byte: a few instructions each, so that it costs little more
+        // than the same head whole.
+        if let [.., byte] = buf
+            && buf.len() == self.next_len
+            && buf.len() < self.text_until
+        {
+            if !is_control(*byte) {
+                self.next_len += 1;
+                return Ok(None);
+            }
+            if *byte == b'\r' {
+                self.next_len += 1;
+                self.after_cr = true;
+                self.text_until = 0;
+                return Ok(None);
+            }
+        }
+        self.scan_on(buf, limits)
+    }
+
+    fn scan_on(&mut self, buf: &[u8], limits: &HeadLimits) -> Result<Option<usize>, HttpError> {
+        self.text_until = 0;
+        if let Some([next]) = buf.get(self.scanned()..)
+            && buf.len() < limits.head_bytes
+        {
+            return self.scan_byte(*next, limits);
+        }
         let window = buf.get(..limits.head_bytes).unwrap_or(buf);
-        while let Some(rest) = window.get(self.scanned..)
+        while let Some(rest) = window.get(self.scanned()..)
             && let Some(&next) = rest.first()
         {
             if self.after_cr {
                 if self.end_line(next)? {
-                    return Ok(Some(self.scanned));
+                    return Ok(Some(self.scanned()));
                 }
                 continue;
             }
-            if self.scanned == self.line_start {
+            if self.scanned() == self.line_start {
                 self.begin_line(next, limits)?;
             }
             self.scan_line(rest, limits)?;
         }
-        if self.scanned >= limits.head_bytes {
+        if self.scanned() >= limits.head_bytes {
             return Err(HttpError::new(431, "request head too long"));
         }
+        self.expect_text(limits);
         Ok(None)
+    }
+
+    /// The way of [`Self::scan_on`] for one byte.
+    fn scan_byte(&mut self, next: u8, limits: &HeadLimits) -> Result<Option<usize>, HttpError> {
+        if self.after_cr {
+            return Ok(self.end_line(next)?.then_some(self.scanned()));
+        }
+        if self.scanned() == self.line_start {
+            self.begin_line(next, limits)?;
+        }
+        self.scan_line(&[next], limits)?;
+        self.expect_text(limits);
+        Ok(None)
+    }
+
+    /// Within a line, says up to where a byte of text is good whatever it is.
+    fn expect_text(&mut self, limits: &HeadLimits) {
+        if self.after_cr || self.scanned() == self.line_start {
+            return;
+        }
+        self.text_until = match self.line {
+            Line::Header => limits.head_bytes,
+            _ => limits
+                .head_bytes
+                .min(self.line_start + limits.request_line_bytes),
+        };
     }
 
     fn begin_line(&mut self, first: u8, limits: &HeadLimits) -> Result<(), HttpError> {
@@ -97,9 +172,9 @@ impl HeadScanner {
     /// stand there.
     fn scan_line(&mut self, rest: &[u8], limits: &HeadLimits) -> Result<(), HttpError> {
         let text_len = text_len(rest);
-        self.scanned += text_len;
+        self.next_len += text_len;
         let in_header = self.line == Line::Header;
-        if !in_header && self.scanned - self.line_start > limits.request_line_bytes {
+        if !in_header && self.scanned() - self.line_start > limits.request_line_bytes {
             return Err(HttpError::new(414, "request line too long"));
         }
         match rest.get(text_len) {
@@ -109,7 +184,7 @@ impl HeadScanner {
             Some(b'\n') => return Err(HttpError::bad_request("line feed without carriage return")),
             Some(_) => return Err(HttpError::bad_request("control character in the head")),
         }
-        self.scanned += 1;
+        self.next_len += 1;
         Ok(())
     }
 
@@ -119,10 +194,10 @@ impl HeadScanner {
         if next != b'\n' {
             return Err(HttpError::bad_request("carriage return without line feed"));
         }
-        self.scanned += 1;
+        self.next_len += 1;
         self.after_cr = false;
-        let is_empty = self.scanned - self.line_start == 2;
-        self.line_start = self.scanned;
+        let is_empty = self.scanned() - self.line_start == 2;
+        self.line_start = self.scanned();
         if is_empty && self.line == Line::Header {
             return Ok(true);
         }
@@ -134,18 +209,28 @@ impl HeadScanner {
     }
 }
 
+fn is_control(byte: u8) -> bool {
+    byte < 0x20 || byte == 0x7f
+}
+
 /// How many bytes at the front are no control bytes. Blocks of sixteen are tested at once; the
 /// compiler makes that one vector comparison.
 fn text_len(bytes: &[u8]) -> usize {
-    let is_control = |byte: &u8| *byte < 0x20 || *byte == 0x7f;
+    if let [byte] = bytes {
+        return usize::from(!is_control(*byte));
+    }
     let (blocks, _) = bytes.as_chunks::<16>();
     let clean_blocks = blocks
         .iter()
-        .take_while(|block| !block.iter().fold(false, |any, byte| any | is_control(byte)))
+        .take_while(|block| {
+            !block
+                .iter()
+                .fold(false, |any, byte| any | is_control(*byte))
+        })
         .count();
     let clean = clean_blocks * 16;
     let tail = bytes.iter().skip(clean);
-    clean + tail.take_while(|byte| !is_control(byte)).count()
+    clean + tail.take_while(|byte| !is_control(**byte)).count()
 }
 
 #[cfg(test)]
