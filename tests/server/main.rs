@@ -17,6 +17,7 @@ mod origins;
 mod proxies;
 mod publish;
 mod rfc6455;
+mod rfc7692;
 mod seed_defects;
 mod shutdown;
 mod slow_reader;

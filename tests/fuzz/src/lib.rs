@@ -2,8 +2,11 @@
 
 pub mod chunked_body;
 pub mod close_payload;
+pub mod extensions;
 pub mod frame_header;
+pub mod inflate;
 pub mod messages;
+pub mod proxy_header;
 pub mod request_head;
 pub mod upgrade;
 pub mod utf8;
@@ -29,4 +32,4 @@ macro_rules! targets {
     };
 }
 
-targets! { chunked_body close_payload frame_header messages request_head upgrade utf8 }
+targets! { chunked_body close_payload extensions frame_header inflate messages proxy_header request_head upgrade utf8 }

@@ -9,8 +9,8 @@ pub use metrics::Metrics;
 pub use peer::{Delivery, End, Peer, Response};
 pub use process::{Server, command, command_through, run_to_exit, write_config};
 pub use websocket::{
-    BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, SAMPLE_ACCEPT, TEXT, WebSocket, close_payload,
-    masked_frame, masked_header, upgrade_request,
+    BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, RSV1, SAMPLE_ACCEPT, TEXT, WebSocket,
+    close_payload, masked_frame, masked_header, upgrade_request,
 };
 
 use std::time::{Duration, Instant};

@@ -12,6 +12,8 @@ pub const PING: u8 = 0x9;
 pub const PONG: u8 = 0xA;
 /// The bit of the first byte that ends a message; or it with an opcode.
 pub const FIN: u8 = 0x80;
+/// The bit of the first byte that says a message is compressed.
+pub const RSV1: u8 = 0x40;
 
 /// The key of the example in RFC 6455 1.3, and the answer it must get. All handshakes here use it.
 const SAMPLE_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -95,9 +97,16 @@ impl WebSocket {
 
     /// The next frame, pings included; strict about what a server may send.
     pub fn raw_frame(&mut self) -> Result<Frame, End> {
+        let frame = self.frame_of_extension()?;
+        assert_eq!(frame.first & RSV1, 0, "RSV1 in {:#04x}", frame.first);
+        Ok(frame)
+    }
+
+    /// The next frame, pings included, with or without the bit of permessage-deflate.
+    pub fn frame_of_extension(&mut self) -> Result<Frame, End> {
         let header = self.peer.peek(2)?;
         let (first, length) = (header[0], header[1]);
-        assert_eq!(first & 0x70, 0, "reserved bits in {first:#04x}");
+        assert_eq!(first & 0x30, 0, "reserved bits in {first:#04x}");
         assert_eq!(length & 0x80, 0, "a server must not mask");
         let (header_len, payload_len) = match length {
             126 => (4, be(&self.peer.peek(4)?[2..])),
