@@ -2,6 +2,7 @@
 python aiohttp_client.py http://127.0.0.1:8000
 """
 
+import os
 import sys
 
 from aiohttp import ClientSession, WSMsgType, WSServerHandshakeError
@@ -11,6 +12,7 @@ from report import run
 HTTP = sys.argv[1].rstrip("/")
 LENGTHS = [0, 1, 125, 126, 65535, 65536]
 LARGE = 1_000_000
+COMPRESSION = os.environ.get("COMPRESSION") == "1"
 
 
 async def publish(session: ClientSession, channel: str, body: bytes, content_type: str = "text/plain"):
@@ -33,6 +35,7 @@ async def publications(channel: str, **options):
 async def round_trips(**options):
     async with ClientSession() as session:
         async with session.ws_connect(f"{HTTP}/echo", **options) as socket:
+            assert bool(socket.compress) == (COMPRESSION and "compress" in options)
             for length in LENGTHS:
                 await socket.send_str("x" * length)
                 assert await socket.receive_str() == "x" * length

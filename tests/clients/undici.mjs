@@ -21,6 +21,7 @@ async function open(url) {
     socket.onopen = resolve;
     socket.onerror = ({ error }) => reject(error ?? new Error('not opened'));
   });
+  assert.equal(socket.extensions !== '', process.env.COMPRESSION === '1');
   return {
     send: (data) => socket.send(data),
     next: () => inbox.next(),

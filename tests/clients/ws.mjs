@@ -138,9 +138,11 @@ await run('ws', {
     assert.ok([4321, 1000].includes(code), `${code}`);
   },
 
-  async 'an offer of compression does no harm, whether or not it is accepted'() {
+  async 'an offer of compression is accepted if configured, and does no harm'() {
     for (const perMessageDeflate of [true, false, { threshold: 0 }]) {
       const socket = await open('/echo', { perMessageDeflate });
+      const isAccepted = Boolean(perMessageDeflate) && process.env.COMPRESSION === '1';
+      assert.equal(socket.extensions !== '', isAccepted);
       for (const length of [0, 1, 5000, 65_536]) {
         socket.send('x'.repeat(length));
         assert.equal(await socket.next(), 'x'.repeat(length));
