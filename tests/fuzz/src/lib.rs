@@ -1,6 +1,7 @@
 //! What the fuzz targets do with an input, and inputs to begin with. `tests/fuzz_smoke.rs` uses these files too.
 
 pub mod chunked_body;
+pub mod client_headers;
 pub mod close_payload;
 pub mod extensions;
 pub mod frame_header;
@@ -32,4 +33,4 @@ macro_rules! targets {
     };
 }
 
-targets! { chunked_body close_payload extensions frame_header inflate messages proxy_header request_head upgrade utf8 }
+targets! { chunked_body client_headers close_payload extensions frame_header inflate messages proxy_header request_head upgrade utf8 }
