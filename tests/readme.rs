@@ -153,7 +153,10 @@ fn readme() -> String {
 /// The README and the pages on tuning.
 fn pages() -> Vec<PathBuf> {
     let tuning = fs::read_dir(root().join("tuning")).unwrap();
-    let mut pages: Vec<PathBuf> = tuning.map(|entry| entry.unwrap().path()).collect();
+    let mut pages: Vec<PathBuf> = tuning
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
+        .collect();
     pages.push(root().join("README.md"));
     pages
 }

@@ -18,10 +18,10 @@ TEXT, BINARY_FRAME, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 
 
 class Server:
-    """Starts the release server on a free loopback port."""
+    """Starts the release server, by default on a free loopback port."""
 
-    def __init__(self, *args: str):
-        command = [BINARY, "--listen", "127.0.0.1:0", *args]
+    def __init__(self, *args: str, listen: str = "127.0.0.1:0"):
+        command = [BINARY, "--listen", listen, *args]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("LONGWIRE_")}
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
         for line in self.process.stdout:
