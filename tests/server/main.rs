@@ -6,6 +6,7 @@
 //! Nothing is asserted about time: a test waits for what it expects, up to [`harness::PATIENCE`], and fails when that is over.
 
 mod admission;
+mod churn;
 mod config_errors;
 mod fuzz;
 mod harness;
