@@ -74,6 +74,15 @@ pub struct CommonArgs {
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 
+    /// Write a report with plots as one HTML page to FILE
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+
+    /// The server's processes on this machine: take its memory and CPU time from them and not from its
+    /// /metrics page
+    #[arg(long, value_name = "PID,…", value_delimiter = ',')]
+    pub server_pid: Vec<u32>,
+
     /// No progress on stderr
     #[arg(long)]
     pub quiet: bool,

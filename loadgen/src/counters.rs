@@ -37,6 +37,8 @@ pub struct Counters {
     pub failed: Count,
     /// Connections that ended before they should.
     pub lost: Count,
+    /// Connections cut or closed on purpose, to be made again.
+    pub replaced: Count,
     /// Pings answered.
     pub pings: Count,
     /// Data messages received.
@@ -54,6 +56,8 @@ pub struct Totals {
     pub failed: u64,
     /// Connections that ended before they should.
     pub lost: u64,
+    /// Connections cut or closed on purpose, to be made again.
+    pub replaced: u64,
     /// Pings answered.
     pub pings: u64,
     /// Data messages received.
@@ -65,8 +69,8 @@ pub struct Totals {
 impl Totals {
     /// Connections open now.
     pub fn open(&self) -> u64 {
-        // The two are read one after the other, while threads go on counting.
-        self.connected.saturating_sub(self.lost)
+        // They are read one after the other, while threads go on counting.
+        self.connected.saturating_sub(self.lost + self.replaced)
     }
 
     /// Adds up.
@@ -75,6 +79,7 @@ impl Totals {
             connected: sum.connected + one.connected.get(),
             failed: sum.failed + one.failed.get(),
             lost: sum.lost + one.lost.get(),
+            replaced: sum.replaced + one.replaced.get(),
             pings: sum.pings + one.pings.get(),
             messages: sum.messages + one.messages.get(),
             last_message_ns: sum.last_message_ns.max(one.last_message_ns.get()),
@@ -83,7 +88,7 @@ impl Totals {
 }
 
 /// How often each cause came up.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
 pub struct Causes(BTreeMap<String, u64>);
 

@@ -9,7 +9,7 @@ use crate::args::FanoutArgs;
 use crate::clock::{cpu_seconds, now_ns, seconds_between};
 use crate::counters::Totals;
 use crate::crew::Crew;
-use crate::idle::{connecting, server_metrics};
+use crate::idle::connecting;
 use crate::interrupt::Interrupt;
 use crate::latency::Latency;
 use crate::order::{Issued, Received, Verdict, judge};
@@ -18,8 +18,9 @@ use crate::payload::PAYLOAD_BYTES_MIN;
 use crate::plan::part;
 use crate::progress::Progress;
 use crate::publisher::{self, PublisherTally, Publishing};
-use crate::report::{self, FanoutReport, ServerWork};
+use crate::report::{self, FanoutReport, Observed, ServerWork};
 use crate::run::{Check, Run};
+use crate::server_probe::ServerWatch;
 use crate::setup::prepare;
 use crate::worker::Tally;
 
@@ -32,17 +33,21 @@ const START_DELAY_NS: u64 = 50_000_000;
 pub fn run(args: &FanoutArgs) -> Result<bool, Failure> {
     let run = Arc::new(plan(args).map_err(Failure::Plan)?);
     let interrupt = Interrupt::install()?;
+    let mut server = ServerWatch::begin(&run);
     let started_ns = now_ns();
     let crew = Crew::start(&run, &interrupt)?;
+    let sampler = server.sample(&run)?;
     crew.watch_connecting(args.common.quiet);
     let connect_seconds = seconds_between(started_ns, now_ns());
-    let before = server_metrics(&run);
+    server.first = server.read_again();
     let published = publish(&run, &crew, args)?;
-    let after = before.as_ref().and_then(|_| server_metrics(&run));
+    let after = server.read_again();
+    let observed = Observed::new(&run, sampler.finish());
     let totals = run.totals();
     let tally = crew.finish().map_err(Failure::Run)?;
     let deliveries = totals.messages.saturating_sub(tally.foreign_messages);
-    let server = before
+    let server = server
+        .first
         .zip(after)
         .and_then(|(before, after)| ServerWork::between(&before, &after, deliveries));
     let found = Found {
@@ -52,10 +57,11 @@ pub fn run(args: &FanoutArgs) -> Result<bool, Failure> {
         published,
         server,
         connect_seconds,
+        observed,
     };
     let mut report = build(&run, args, found);
     report.interrupted = interrupt.is_set();
-    report::publish(&report, args.common.json.as_deref())?;
+    report::publish(&report, &args.common)?;
     Ok(report.ok)
 }
 
@@ -246,6 +252,7 @@ struct Found {
     published: Published,
     server: Option<ServerWork>,
     connect_seconds: f64,
+    observed: Observed,
 }
 
 fn build(run: &Run, args: &FanoutArgs, found: Found) -> FanoutReport {
@@ -256,6 +263,7 @@ fn build(run: &Run, args: &FanoutArgs, found: Found) -> FanoutReport {
         published,
         server,
         connect_seconds,
+        observed,
     } = found;
     let publishing = &published.publishing;
     let publications = publishing.acknowledged.load(Ordering::Relaxed);
@@ -301,6 +309,7 @@ fn build(run: &Run, args: &FanoutArgs, found: Found) -> FanoutReport {
         failures: failures(&published.tallies),
         server,
         loadgen_cpu_seconds: cpu_seconds(),
+        observed,
     };
     report.ok = report.is_sound();
     report

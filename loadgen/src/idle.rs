@@ -9,10 +9,10 @@ use crate::clock::{cpu_seconds, now_ns, seconds_between};
 use crate::counters::Totals;
 use crate::crew::Crew;
 use crate::interrupt::Interrupt;
-use crate::metrics_scrape::{Snapshot, scrape};
 use crate::progress::Progress;
-use crate::report::{self, Connecting, IdleReport, ServerMemory};
+use crate::report::{self, Connecting, IdleReport, Observed, ServerMemory};
 use crate::run::Run;
+use crate::server_probe::ServerWatch;
 use crate::setup::prepare;
 use crate::worker::Tally;
 
@@ -21,26 +21,30 @@ pub fn run(args: &IdleArgs) -> Result<bool, Failure> {
     let quiet = args.common.quiet;
     let run = Arc::new(prepare(&args.common).map_err(Failure::Plan)?);
     let interrupt = Interrupt::install()?;
-    let before = server_metrics(&run);
+    let mut server = ServerWatch::begin(&run);
     let mut timing = Timing {
         started_ns: now_ns(),
         ..Timing::default()
     };
     let crew = Crew::start(&run, &interrupt)?;
+    let sampler = server.sample(&run)?;
     crew.watch_connecting(quiet);
     timing.connected_ns = now_ns();
     hold(&crew, args.hold, quiet);
     timing.ended_ns = now_ns();
     // At the end of the hold: what handshakes took for a moment is given back by now.
-    let after = before.as_ref().and_then(|_| server_metrics(&run));
+    let after = server.read_again();
+    let observed = Observed::new(&run, sampler.finish());
     let totals = run.totals();
     let tally = crew.finish().map_err(Failure::Run)?;
     let held = totals.open();
-    let server = before
+    let mut report = build(&run, &timing, &totals, tally, observed);
+    report.server = server
+        .first
         .zip(after)
         .and_then(|(before, after)| ServerMemory::between(&before, &after, held));
-    let report = build(&run, &timing, &totals, tally, server, interrupt.is_set());
-    report::publish(&report, args.common.json.as_deref())?;
+    report.interrupted = interrupt.is_set();
+    report::publish(&report, &args.common)?;
     Ok(report.ok)
 }
 
@@ -50,13 +54,6 @@ struct Timing {
     started_ns: u64,
     connected_ns: u64,
     ended_ns: u64,
-}
-
-/// The server's figures; without them a line says so and the report leaves them out.
-pub fn server_metrics(run: &Run) -> Option<Snapshot> {
-    scrape(run.address, &run.target.authority())
-        .inspect_err(|error| eprintln!("longwire-loadgen: {error}"))
-        .ok()
 }
 
 fn hold(crew: &Crew, hold: Duration, quiet: bool) {
@@ -93,20 +90,20 @@ fn build(
     timing: &Timing,
     totals: &Totals,
     mut tally: Tally,
-    server: Option<ServerMemory>,
-    interrupted: bool,
+    observed: Observed,
 ) -> IdleReport {
     let connect_seconds = seconds_between(timing.started_ns, timing.connected_ns);
     let connecting = connecting(run, totals, &mut tally, connect_seconds);
     IdleReport {
         ok: connecting.is_complete() && totals.lost == 0,
-        interrupted,
+        interrupted: false,
         url: run.target.to_string(),
         connecting,
         held_seconds: seconds_between(timing.connected_ns, timing.ended_ns),
         lost: tally.lost,
         pings_answered: totals.pings,
-        server,
+        server: None,
         loadgen_cpu_seconds: cpu_seconds(),
+        observed,
     }
 }

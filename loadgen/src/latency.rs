@@ -1,10 +1,12 @@
 //! Latency distributions.
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Longest latency told apart; longer ones count as this.
 const LONGEST_NS: u64 = 600_000_000_000;
+/// Points of a curve from p50 to p95, from p95 to p99.5, and so on.
+const CURVE_POINTS_PER_DECADE: f64 = 8.0;
 
 /// A distribution of latencies, to three significant digits.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +40,10 @@ impl Latency {
             p99_us: at(0.99),
             p999_us: at(0.999),
             max_us: us(histogram.max()),
+            curve: curve(histogram.len())
+                .map(|percent| (percent, at(percent / 100.0)))
+                .chain([(100.0, us(histogram.max()))])
+                .collect(),
         })
     }
 
@@ -49,8 +55,18 @@ impl Latency {
     }
 }
 
+/// The percentiles of a curve from p50 up, evenly spaced in the logarithm of what is above them, as far as
+/// `count` recorded values tell them apart.
+fn curve(count: u64) -> impl Iterator<Item = f64> {
+    let above =
+        (0..).map(|step: i32| 0.5 * 10_f64.powf(f64::from(-step) / CURVE_POINTS_PER_DECADE));
+    above
+        .take_while(move |above| above * count as f64 >= 1.0)
+        .map(|above| 100.0 * (1.0 - above))
+}
+
 /// Percentiles in microseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LatencySummary {
     /// Half took at most this.
     pub p50_us: f64,
@@ -62,6 +78,8 @@ pub struct LatencySummary {
     pub p999_us: f64,
     /// The longest.
     pub max_us: f64,
+    /// (percent, microseconds) from p50 to the longest, which is at 100.
+    pub curve: Vec<(f64, f64)>,
 }
 
 impl std::fmt::Display for LatencySummary {
@@ -72,6 +90,7 @@ impl std::fmt::Display for LatencySummary {
             p99_us,
             p999_us,
             max_us,
+            ..
         } = self;
         write!(
             f,
@@ -86,7 +105,7 @@ impl std::fmt::Display for LatencySummary {
 }
 
 /// Microseconds with the unit that reads best.
-fn human(us: f64) -> String {
+pub fn human(us: f64) -> String {
     match us {
         us if us < 1000.0 => format!("{us:.0} us"),
         us if us < 1_000_000.0 => format!("{:.2} ms", us / 1000.0),
@@ -113,6 +132,19 @@ mod tests {
         assert!(near(summary.p50_us, 500_000.0), "{summary:?}");
         assert!(near(summary.p99_us, 990_000.0), "{summary:?}");
         assert!(near(summary.max_us, 1_000_000.0), "{summary:?}");
+    }
+
+    #[test]
+    fn a_curve_ends_where_the_values_do() {
+        let mut latency = Latency::default();
+        for us in 1..=100 {
+            latency.record(us * 1000);
+        }
+        let curve = latency.summary().unwrap().curve;
+        let percents: Vec<_> = curve.iter().map(|(percent, _)| *percent).collect();
+        assert_eq!((percents[0], percents[percents.len() - 1]), (50.0, 100.0));
+        assert!(percents.is_sorted() && percents[percents.len() - 2] <= 99.0);
+        assert!(curve.is_sorted_by_key(|(_, us)| *us));
     }
 
     #[test]

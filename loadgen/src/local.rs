@@ -46,6 +46,11 @@ impl LocalAddresses {
         self.sources.is_empty()
     }
 
+    /// How many source addresses there are; 0 if the system chooses.
+    pub fn source_count(&self) -> usize {
+        self.sources.len()
+    }
+
     /// The pair of the connection numbered `index`; `None` beyond the last pair.
     pub fn nth(&self, index: usize) -> Option<SocketAddr> {
         let source = self.sources.get(index.checked_rem(self.sources.len())?)?;

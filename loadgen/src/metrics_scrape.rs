@@ -1,13 +1,5 @@
 //! The server's own figures, from its /metrics page (Prometheus text format 0.0.4).
 
-use std::net::SocketAddr;
-use std::time::Duration;
-
-use crate::http::{HttpConnection, HttpError, Request};
-
-/// Longest wait for the page.
-const SCRAPE_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// One reading of the page.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
@@ -27,6 +19,18 @@ impl Snapshot {
         let lines = text.lines().filter(|line| !line.starts_with('#'));
         Self {
             samples: lines.filter_map(parse_line).collect(),
+        }
+    }
+
+    /// A reading that was not taken from a page.
+    pub fn of<const N: usize>(values: [(&str, f64); N]) -> Self {
+        let sample = |(name, value): (&str, f64)| Sample {
+            name: name.to_owned(),
+            has_shard: false,
+            value,
+        };
+        Self {
+            samples: values.map(sample).into(),
         }
     }
 
@@ -64,27 +68,6 @@ fn parse_line(line: &str) -> Option<Sample> {
         has_shard: labels.contains("shard=\""),
         value,
     })
-}
-
-/// Fetches the page.
-pub fn scrape(address: SocketAddr, host: &str) -> Result<Snapshot, String> {
-    let failed = |error: &dyn std::fmt::Display| format!("no /metrics from {host}: {error}");
-    let mut connection =
-        HttpConnection::open(address, SCRAPE_TIMEOUT).map_err(|error| failed(&error))?;
-    let request = Request {
-        method: "GET",
-        path: "/metrics",
-        host,
-        api_key: None,
-        body: None,
-    };
-    let answer = connection.request(&request).map_err(|error| match error {
-        HttpError::NotSent(error) | HttpError::NoAnswer(error) => failed(&error),
-    })?;
-    if answer.status != 200 {
-        return Err(failed(&format!("status {}", answer.status)));
-    }
-    Ok(Snapshot::parse(&String::from_utf8_lossy(&answer.body)))
 }
 
 #[cfg(test)]

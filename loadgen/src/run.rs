@@ -31,6 +31,8 @@ pub struct Run {
     pub pin: bool,
     /// What subscribers are to check; `None` if messages are only counted.
     pub check: Option<Check>,
+    /// The server's processes, if it is to be watched by them and not by its /metrics.
+    pub server_processes: Vec<u32>,
     stop: AtomicBool,
 }
 
@@ -64,6 +66,7 @@ impl Run {
             connect_schedule: None,
             pin: false,
             check: None,
+            server_processes: Vec::new(),
             stop: AtomicBool::new(false),
         }
     }

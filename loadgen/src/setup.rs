@@ -36,6 +36,7 @@ pub fn prepare(args: &CommonArgs) -> Result<Run, String> {
         lanes,
     });
     run.pin = args.pin;
+    run.server_processes = args.server_pid.clone();
     Ok(run)
 }
 

@@ -1,7 +1,8 @@
 //! The server seen from outside: every test starts the real binary on a free port of its own and talks to it over TCP.
 //!
 //! The client side is written here from RFC 6455 and RFC 9112 with plain sockets and none of the server's own code, so that
-//! one misreading cannot hide on both sides. `LONGWIRE_BIN` names another binary to test, for example the release build.
+//! one misreading cannot hide on both sides. `LONGWIRE_BIN` names another binary to test, for example the release build,
+//! and `LONGWIRE_LOADGEN_BIN` the load generator, which is otherwise the one beside it.
 //!
 //! Nothing is asserted about time: a test waits for what it expects, up to [`harness::PATIENCE`], and fails when that is over.
 
@@ -14,6 +15,7 @@ mod heartbeat;
 mod http;
 mod http_vectors;
 mod limits;
+mod loadgen;
 mod origins;
 mod proxies;
 mod publish;

@@ -1,0 +1,221 @@
+//! The report of `fanout`.
+
+use serde::Serialize;
+
+use crate::counters::Causes;
+use crate::html::{Axis, Chart, Line};
+use crate::latency::LatencySummary;
+use crate::order::Verdict;
+
+use super::{Connecting, Lines, Observed, Report, ServerWork};
+
+/// What `fanout` found.
+#[derive(Clone, Debug, Serialize)]
+pub struct FanoutReport {
+    /// Everything went as asked for.
+    pub ok: bool,
+    /// Ended early by ctrl-C.
+    pub interrupted: bool,
+    /// Where subscribers connected.
+    pub url: String,
+    /// How connecting went.
+    pub connecting: Connecting,
+    /// Channels.
+    pub channels: u32,
+    /// Publishers.
+    pub publishers: u32,
+    /// Payload size.
+    pub size_bytes: usize,
+    /// Messages per second asked for; `None` for as fast as answered.
+    pub wanted_rate_per_s: Option<f64>,
+    /// From the first publication to the last answer.
+    pub publish_seconds: f64,
+    /// Publications acknowledged.
+    pub publications: u64,
+    /// Publications acknowledged per second.
+    pub publications_per_s: f64,
+    /// Answers 503; each publication was retried.
+    pub refused: u64,
+    /// Publications without an answer.
+    pub unknown: u64,
+    /// Messages received by all subscribers.
+    pub deliveries: u64,
+    /// Per second, from the first publication to the last delivery.
+    pub deliveries_per_s: f64,
+    /// From when a message was meant to go out until it was acknowledged.
+    pub publish_latency: Option<LatencySummary>,
+    /// From when a message was meant to go out until a subscriber received it.
+    pub delivery_latency: Option<LatencySummary>,
+    /// Whether every subscriber got every message once and in order.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+    /// Messages of another run or of no run of this program.
+    pub foreign_messages: u64,
+    /// Messages that came on another channel than they were published to.
+    pub misdelivered_messages: u64,
+    /// Acknowledgements whose offset did not go up.
+    pub offset_regressions: u64,
+    /// Subscribers whose connection ended early, by cause.
+    pub dropped: Causes,
+    /// Pings answered.
+    pub pings_answered: u64,
+    /// Publishers that gave up, and why.
+    pub failures: Vec<String>,
+    /// What the server says about itself; `None` without /metrics.
+    pub server: Option<ServerWork>,
+    /// CPU time of this program.
+    pub loadgen_cpu_seconds: f64,
+    /// What every command finds.
+    #[serde(flatten)]
+    pub observed: Observed,
+}
+
+impl FanoutReport {
+    /// True if nothing is wrong with what was measured.
+    pub fn is_sound(&self) -> bool {
+        self.connecting.is_complete()
+            && self.verdict.is_sound()
+            && self.dropped.total() == 0
+            && self.misdelivered_messages == 0
+            && self.offset_regressions == 0
+            && self.failures.is_empty()
+    }
+}
+
+impl Report for FanoutReport {
+    fn title(&self) -> String {
+        format!("fanout {}", self.url)
+    }
+
+    fn is_ok(&self) -> bool {
+        self.ok
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.interrupted
+    }
+
+    fn lines(&self) -> Lines {
+        let mut lines = Lines::default();
+        let Self {
+            channels,
+            publishers,
+            size_bytes,
+            ..
+        } = self;
+        lines.line("fanout", &self.url);
+        lines.connecting(&self.connecting);
+        lines.line(
+            "load",
+            format_args!("{publishers} publishers, {channels} channels, {size_bytes} B payloads"),
+        );
+        self.write_publishing(&mut lines);
+        self.write_check(&mut lines);
+        self.write_server(&mut lines);
+        for failure in &self.failures {
+            lines.line("failure", failure);
+        }
+        lines.end(self.loadgen_cpu_seconds, self.ok, self.interrupted);
+        lines
+    }
+
+    fn charts(&self) -> Vec<Chart> {
+        let deliveries = self.observed.series.rate(|sample| sample.messages);
+        vec![
+            Chart::over_time(
+                "Deliveries per second",
+                Axis::count("deliveries/s"),
+                vec![Line::new("deliveries", deliveries)],
+            ),
+            Chart::percentiles(
+                "Latency",
+                &[
+                    ("delivery", self.delivery_latency.as_ref()),
+                    ("publish", self.publish_latency.as_ref()),
+                    ("connect", self.connecting.connect_latency.as_ref()),
+                ],
+            ),
+        ]
+    }
+
+    fn observed(&self) -> &Observed {
+        &self.observed
+    }
+}
+
+impl FanoutReport {
+    fn write_publishing(&self, lines: &mut Lines) {
+        let (count, rate) = (self.publications, self.publications_per_s);
+        let seconds = self.publish_seconds;
+        match self.wanted_rate_per_s {
+            Some(wanted) => lines.line(
+                "publications",
+                format_args!("{count} in {seconds:.2} s, {rate:.1}/s of {wanted}/s wanted"),
+            ),
+            None => lines.line(
+                "publications",
+                format_args!("{count} in {seconds:.2} s, {rate:.1}/s"),
+            ),
+        }
+        let (refused, unknown) = (self.refused, self.unknown);
+        lines.line(
+            "refused",
+            format_args!("{refused} (retried), {unknown} without an answer"),
+        );
+        lines.latency("publish latency", self.publish_latency.as_ref());
+        let (count, rate) = (self.deliveries, self.deliveries_per_s);
+        lines.line("deliveries", format_args!("{count}, {rate:.0}/s"));
+        lines.latency("delivery latency", self.delivery_latency.as_ref());
+    }
+
+    fn write_check(&self, lines: &mut Lines) {
+        let verdict = &self.verdict;
+        lines.line(
+            "lost",
+            format_args!(
+                "{} messages, on {} subscribers",
+                verdict.lost_messages, verdict.lost_subscribers
+            ),
+        );
+        lines.line(
+            "duplicated",
+            format_args!(
+                "{} messages, on {} subscribers",
+                verdict.duplicated_messages, verdict.duplicated_subscribers
+            ),
+        );
+        lines.line(
+            "reordered",
+            format_args!("{} subscribers", verdict.reordered_subscribers),
+        );
+        for (label, count) in [
+            ("refused, yet seen", verdict.invented_subscribers),
+            ("wrong channel", self.misdelivered_messages),
+            ("offset not rising", self.offset_regressions),
+            ("foreign messages", self.foreign_messages),
+        ] {
+            if count > 0 {
+                lines.line(label, format_args!("{count}"));
+            }
+        }
+        lines.total_of("dropped", &self.dropped);
+    }
+
+    fn write_server(&self, lines: &mut Lines) {
+        let Some(server) = &self.server else {
+            return;
+        };
+        let each = server.cpu_per_delivery_us;
+        let each = each.map_or(String::new(), |us| format!(", {us:.2} us per delivery"));
+        lines.line(
+            "server CPU",
+            format_args!("{:.2} s{each}", server.cpu_seconds),
+        );
+        if let (Some(share), Some(per_send)) = (server.coalesced_share, server.deliveries_per_send)
+        {
+            let percent = share * 100.0;
+            let value = format_args!("{percent:.1} % of sends, {per_send:.2} deliveries per send");
+            lines.line("coalesced", value);
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The load generator against the server: what it says must be what happened.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde_json::Value;
+
+use crate::harness::{Exit, Server, command, run_to_exit};
+
+/// The load generator, without the server's settings in its environment.
+fn loadgen(args: &[&str]) -> Command {
+    let binary = std::env::var_os("LONGWIRE_LOADGEN_BIN").map(PathBuf::from);
+    let binary = binary.unwrap_or_else(|| {
+        Path::new(command(&[]).get_program()).with_file_name("longwire-loadgen")
+    });
+    assert!(
+        binary.exists(),
+        "{} is not there: cargo build --workspace",
+        binary.display()
+    );
+    let mut command = Command::new(binary);
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+/// A file of its own that is gone when the test ends.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(extension: &str) -> Self {
+        static SERIAL: AtomicU32 = AtomicU32::new(0);
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        let name = format!("loadgen-{}-{serial}.{extension}", std::process::id());
+        Self(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name))
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().expect("UTF-8")
+    }
+
+    fn text(&self) -> String {
+        std::fs::read_to_string(&self.0).expect("a report")
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Runs a command against `path` of the server; gives what it left and its figures.
+fn drive(server: &Server, subcommand: &str, path: &str, args: &[&str]) -> (Exit, Value) {
+    let json = Scratch::new("json");
+    let url = format!("ws://{}{path}", server.addr());
+    let common = [subcommand, "--quiet", "--url", &url, "--json", json.path()];
+    let exit = run_to_exit(loadgen(&[&common, args].concat()));
+    let report = std::fs::read_to_string(&json.0).unwrap_or_default();
+    (exit, serde_json::from_str(&report).unwrap_or_default())
+}
+
+/// The same, and everything must have gone as it should.
+fn drive_well(server: &Server, subcommand: &str, path: &str, args: &[&str]) -> Value {
+    let (exit, report) = drive(server, subcommand, path, args);
+    assert_eq!(
+        exit.status.code(),
+        Some(0),
+        "{}{}",
+        exit.stdout,
+        exit.stderr
+    );
+    assert_eq!(report["ok"], true, "{report}");
+    report
+}
+
+#[test]
+fn idle_connections_are_counted_and_plotted() {
+    let server = Server::start(&["--shards", "2"]);
+    let html = Scratch::new("html");
+    let args = [
+        "--connections",
+        "40",
+        "--hold",
+        "2.5",
+        "--html",
+        html.path(),
+    ];
+    let report = drive_well(&server, "idle", "/channels/{channel}", &args);
+    assert_eq!(report["connecting"]["connected"], 40);
+    let shards = report["shard_connections"].as_array().expect("shards");
+    assert_eq!(shards.len(), 2);
+    let series = report["series"].as_array().expect("samples");
+    assert!(series.len() >= 3, "{series:?}");
+    assert!(
+        series
+            .iter()
+            .all(|sample| sample["server_rss_bytes"].as_f64() > Some(0.0))
+    );
+    assert_eq!(series[series.len() - 1]["open"], 40);
+    assert!(report["machine"]["cores"].as_u64() > Some(0));
+    let page = html.text();
+    for part in [
+        "Connections per shard",
+        "Server memory",
+        "<svg",
+        "✓ ok",
+        "p99",
+    ] {
+        assert!(page.contains(part), "no {part}");
+    }
+    assert!(!page.contains("<script") && !page.contains("http://"));
+}
+
+#[test]
+fn fanned_out_messages_arrive_once_and_in_order() {
+    let server = Server::start(&["--shards", "2"]);
+    let html = Scratch::new("html");
+    let args = [
+        "--connections",
+        "30",
+        "--channels",
+        "3",
+        "--publishers",
+        "2",
+        "--messages",
+        "60",
+        "--html",
+        html.path(),
+        "--api-key",
+        "confidential",
+    ];
+    let report = drive_well(&server, "fanout", "/channels/{channel}", &args);
+    assert_eq!(report["deliveries"], 600);
+    assert_eq!(report["lost_messages"], 0);
+    let curve = report["delivery_latency"]["curve"]
+        .as_array()
+        .expect("a curve");
+    assert_eq!(curve[0][0], 50.0);
+    assert_eq!(curve[curve.len() - 1][0], 100.0);
+    assert!(!html.text().contains("confidential"));
+    assert!(!report.to_string().contains("confidential"));
+}
+
+#[test]
+fn a_path_that_is_not_there_is_a_failure() {
+    let server = Server::start(&[]);
+    let (exit, report) = drive(
+        &server,
+        "idle",
+        "/nowhere",
+        &["--connections", "3", "--hold", "0"],
+    );
+    assert_eq!(exit.status.code(), Some(1));
+    assert_eq!(report["connecting"]["failed"]["http_404"], 3);
+}
+
+#[test]
+fn an_impossible_plan_is_refused_with_the_arithmetic() {
+    let exit = run_to_exit(loadgen(&[
+        "idle",
+        "--connections",
+        "1000000",
+        "--threads",
+        "1",
+        "--source",
+        "127.0.0.9",
+    ]));
+    assert_eq!(exit.status.code(), Some(2));
+    assert!(
+        exit.stderr.contains("1000000 connections"),
+        "{}",
+        exit.stderr
+    );
+}
