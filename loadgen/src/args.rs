@@ -28,14 +28,17 @@ pub enum Command {
     Idle(IdleArgs),
     /// Publish to many subscribers and check that each got every message once, in one order
     Fanout(FanoutArgs),
+    /// Send to an echo, check that everything comes back as it was, and time it
+    Echo(EchoArgs),
 }
 
 /// What every command takes.
 #[derive(Args, Debug)]
 pub struct CommonArgs {
-    /// Where to connect; `{channel}` stands for the channel's name
-    #[arg(long, default_value = "ws://127.0.0.1:8000/channels/{channel}")]
-    pub url: Target,
+    /// Where to connect; `{channel}` stands for the channel's name [default:
+    /// ws://127.0.0.1:8000/channels/{channel}, or /echo there]
+    #[arg(long)]
+    pub url: Option<Target>,
 
     /// Connections in all
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
@@ -141,7 +144,54 @@ pub struct FanoutArgs {
     pub settle_ms: u32,
 }
 
+/// `echo`
+#[derive(Args, Debug)]
+pub struct EchoArgs {
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: CommonArgs,
+
+    /// How long to send
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    pub duration: Duration,
+
+    /// Payload size
+    #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = clap::value_parser!(u32).range(..=16 << 20))]
+    pub size: u32,
+
+    /// Messages per second over all connections, which take turns: latency counts from the time a message
+    /// was due if an earlier one kept it [default: the next when an echo came]
+    #[arg(long, value_name = "R", value_parser = positive)]
+    pub rate: Option<f64>,
+
+    /// Messages of a connection that may be under way at a time
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub in_flight: u32,
+
+    /// At the end: give up on what is missing after so long without an echo
+    #[arg(long, value_name = "MS", default_value_t = 5000)]
+    pub settle_ms: u32,
+}
+
 impl CommonArgs {
+    /// Where to subscribe.
+    pub fn channel_url(&self) -> Target {
+        self.url_or("/channels/{channel}")
+    }
+
+    /// Where to find an echo.
+    pub fn echo_url(&self) -> Target {
+        self.url_or("/echo")
+    }
+
+    fn url_or(&self, path: &str) -> Target {
+        self.url.clone().unwrap_or_else(|| Target {
+            host: "127.0.0.1".to_owned(),
+            port: 8000,
+            path: path.to_owned(),
+        })
+    }
+
     /// The addresses to connect from, if given.
     pub fn sources(&self) -> Option<&[IpAddr]> {
         self.source.as_ref().map(|sources| sources.0.as_slice())

@@ -41,6 +41,8 @@ pub struct Counters {
     pub replaced: Count,
     /// Pings answered.
     pub pings: Count,
+    /// Messages sent to be echoed.
+    pub sent: Count,
     /// Data messages received.
     pub messages: Count,
     /// When the last data message came, in CLOCK_MONOTONIC nanoseconds.
@@ -60,6 +62,8 @@ pub struct Totals {
     pub replaced: u64,
     /// Pings answered.
     pub pings: u64,
+    /// Messages sent to be echoed.
+    pub sent: u64,
     /// Data messages received.
     pub messages: u64,
     /// When the last data message came, in CLOCK_MONOTONIC nanoseconds; 0 if none has.
@@ -81,6 +85,7 @@ impl Totals {
             lost: sum.lost + one.lost.get(),
             replaced: sum.replaced + one.replaced.get(),
             pings: sum.pings + one.pings.get(),
+            sent: sum.sent + one.sent.get(),
             messages: sum.messages + one.messages.get(),
             last_message_ns: sum.last_message_ns.max(one.last_message_ns.get()),
         })
@@ -141,6 +146,10 @@ pub enum Cause {
     Violation(Violation),
     /// The server ended the TCP connection without a Close frame.
     EndOfFile,
+    /// What came back is not what was sent.
+    WrongEcho,
+    /// The server does not read what it asked for.
+    NotReading,
 }
 
 impl std::fmt::Display for Cause {
@@ -159,6 +168,8 @@ impl std::fmt::Display for Cause {
             Self::Close(code) => write!(f, "close_{code}"),
             Self::Violation(violation) => write!(f, "violation: {}", violation.reason),
             Self::EndOfFile => f.write_str("end_of_file"),
+            Self::WrongEcho => f.write_str("wrong_echo"),
+            Self::NotReading => f.write_str("not_reading"),
         }
     }
 }

@@ -70,15 +70,3 @@ impl Crew {
         self.threads.iter().any(JoinHandle::is_finished)
     }
 }
-
-impl Tally {
-    fn merge(&mut self, other: Self) {
-        self.connect_latency.merge(&other.connect_latency);
-        self.delivery_latency.merge(&other.delivery_latency);
-        self.failed.merge(other.failed);
-        self.lost.merge(other.lost);
-        self.subscribers.extend(other.subscribers);
-        self.foreign_messages += other.foreign_messages;
-        self.misdelivered_messages += other.misdelivered_messages;
-    }
-}

@@ -72,10 +72,11 @@ fn plan(args: &FanoutArgs) -> Result<Run, String> {
             args.size
         ));
     }
-    if args.channels > 1 && !args.common.url.names_channel() {
+    let url = args.common.channel_url();
+    if args.channels > 1 && !url.names_channel() {
         return Err(format!(
-            "{} channels need a URL with {{channel}} in it, not {}",
-            args.channels, args.common.url
+            "{} channels need a URL with {{channel}} in it, not {url}",
+            args.channels
         ));
     }
     if args.channels > args.common.connections {
@@ -84,7 +85,7 @@ fn plan(args: &FanoutArgs) -> Result<Run, String> {
             args.channels, args.common.connections
         ));
     }
-    let mut run = prepare(&args.common)?;
+    let mut run = prepare(&args.common, url)?;
     run.check = Some(Check {
         run: fastrand::u32(..),
         channels: args.channels,
@@ -366,7 +367,7 @@ mod tests {
             .chain(line.split_ascii_whitespace());
         match Cli::parse_from(words).command {
             Command::Fanout(args) => args,
-            Command::Idle(_) => panic!("fanout was asked for"),
+            _ => panic!("fanout was asked for"),
         }
     }
 

@@ -19,7 +19,7 @@ use crate::worker::Tally;
 /// Runs the command; true if all connected and none was lost.
 pub fn run(args: &IdleArgs) -> Result<bool, Failure> {
     let quiet = args.common.quiet;
-    let run = Arc::new(prepare(&args.common).map_err(Failure::Plan)?);
+    let run = Arc::new(prepare(&args.common, args.common.channel_url()).map_err(Failure::Plan)?);
     let interrupt = Interrupt::install()?;
     let mut server = ServerWatch::begin(&run);
     let mut timing = Timing {

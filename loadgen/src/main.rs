@@ -10,6 +10,7 @@ mod clock;
 mod connect;
 mod counters;
 mod crew;
+mod echo;
 mod fanout;
 mod html;
 mod http;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Idle(args) => idle::run(&args),
         Command::Fanout(args) => fanout::run(&args),
+        Command::Echo(args) => echo::run(&args),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

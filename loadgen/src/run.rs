@@ -1,7 +1,7 @@
 //! What all threads of a run share.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::counters::{Counters, Totals};
@@ -31,9 +31,27 @@ pub struct Run {
     pub pin: bool,
     /// What subscribers are to check; `None` if messages are only counted.
     pub check: Option<Check>,
+    /// What connections send to be echoed; `None` if they only listen.
+    pub echo: Option<Echo>,
     /// The server's processes, if it is to be watched by them and not by its /metrics.
     pub server_processes: Vec<u32>,
+    /// From when to when connections do what they are for, in CLOCK_MONOTONIC nanoseconds.
+    start_ns: AtomicU64,
+    end_ns: AtomicU64,
     stop: AtomicBool,
+}
+
+/// What connections send to an echo.
+#[derive(Clone, Copy, Debug)]
+pub struct Echo {
+    /// Payload size.
+    pub size_bytes: usize,
+    /// Messages of a connection that may be under way at a time.
+    pub in_flight: usize,
+    /// Messages per second over all connections, which take turns; `None`: as fast as echoes come.
+    pub rate: Option<f64>,
+    /// Connections of the run.
+    pub connections: u64,
 }
 
 /// What subscribers expect.
@@ -66,7 +84,10 @@ impl Run {
             connect_schedule: None,
             pin: false,
             check: None,
+            echo: None,
             server_processes: Vec::new(),
+            start_ns: AtomicU64::new(u64::MAX),
+            end_ns: AtomicU64::new(u64::MAX),
             stop: AtomicBool::new(false),
         }
     }
@@ -89,6 +110,34 @@ impl Run {
     /// The figures of all threads, added up.
     pub fn totals(&self) -> Totals {
         Totals::of(&self.counters)
+    }
+
+    /// Lets connections begin what they are for, until `end_ns`.
+    pub fn begin(&self, start_ns: u64, end_ns: u64) {
+        self.end_ns.store(end_ns, Ordering::Relaxed);
+        // Whoever sees the start has to see the end too.
+        self.start_ns.store(start_ns, Ordering::Release);
+    }
+
+    /// Ends what connections are for; they stay open.
+    pub fn end_at(&self, end_ns: u64) {
+        self.end_ns.store(end_ns, Ordering::Relaxed);
+    }
+
+    /// True between start and end.
+    pub fn is_under_way(&self, now_ns: u64) -> bool {
+        self.start_ns.load(Ordering::Acquire) <= now_ns
+            && now_ns < self.end_ns.load(Ordering::Relaxed)
+    }
+
+    /// When each message to be echoed is due, if that is set; its lanes are the connections.
+    pub fn echo_schedule(&self) -> Option<Schedule> {
+        let echo = self.echo?;
+        Some(Schedule {
+            start_ns: self.start_ns.load(Ordering::Acquire),
+            rate: echo.rate?,
+            lanes: echo.connections,
+        })
     }
 
     /// Tells every thread to end.

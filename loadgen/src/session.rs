@@ -4,7 +4,7 @@ use std::io;
 use std::rc::Rc;
 
 use longwire::net::Stream;
-use longwire::proto::frame::{Opcode, encode_masked_frame};
+use longwire::proto::frame::Opcode;
 use longwire::proto::message::{Event, MessageLimits, MessageReader, Role};
 
 use crate::clock::now_ns;
@@ -16,8 +16,6 @@ const LIMITS: MessageLimits = MessageLimits {
     message_bytes: 64 << 20,
     frames_per_message: 1 << 20,
 };
-/// What a Close frame without a code counts as (RFC 6455 7.1.5).
-const NO_STATUS: u16 = 1005;
 
 /// A held connection. One task runs it; what it keeps is all there is per connection.
 pub struct Session {
@@ -28,8 +26,6 @@ pub struct Session {
     reader: MessageReader,
     /// The server sent its Close frame; only the end of the stream is awaited.
     closed: bool,
-    /// Replies the kernel did not take yet.
-    unsent: Vec<u8>,
 }
 
 impl Session {
@@ -42,14 +38,12 @@ impl Session {
             number,
             reader,
             closed: false,
-            unsent: Vec::new(),
         }
     }
 
     /// Handles bytes that came with the handshake.
     pub fn begin(&mut self, leftover: &mut [u8]) -> Result<(), Cause> {
-        self.absorb(leftover)?;
-        self.flush()
+        self.absorb(leftover)
     }
 
     /// Handles everything until the connection ends.
@@ -59,7 +53,8 @@ impl Session {
         async move {
             loop {
                 if let Err(cause) = self
-                    .wait()
+                    .stream
+                    .readable()
                     .await
                     .map_err(Cause::from)
                     .and_then(|()| self.turn())
@@ -71,27 +66,16 @@ impl Session {
         }
     }
 
-    async fn wait(&self) -> io::Result<()> {
-        if self.unsent.is_empty() {
-            self.stream.readable().await
-        } else {
-            self.stream.writable().await
-        }
-    }
-
-    /// Does what [`Self::wait`] waited for.
+    /// Takes what there is to read.
     fn turn(&mut self) -> Result<(), Cause> {
-        if self.unsent.is_empty() {
-            let worker = Rc::clone(&self.worker);
-            let mut scratch = worker.scratch();
-            match self.stream.try_recv(&mut scratch) {
-                Ok(0) => return Err(Cause::EndOfFile),
-                Ok(read) => self.absorb(&mut scratch[..read])?,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error.into()),
-            }
+        let worker = Rc::clone(&self.worker);
+        let mut scratch = worker.scratch();
+        match self.stream.try_recv(&mut scratch) {
+            Ok(0) => Err(Cause::EndOfFile),
+            Ok(read) => self.absorb(&mut scratch[..read]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error.into()),
         }
-        self.flush()
     }
 
     fn absorb(&mut self, input: &mut [u8]) -> Result<(), Cause> {
@@ -103,44 +87,26 @@ impl Session {
             at += step.consumed;
             match step.event {
                 Some(Event::Text(payload)) => {
-                    self.worker.receive(self.number, payload, received_ns);
+                    self.worker
+                        .receive(self.number, Opcode::Text, payload, received_ns)?;
                 }
                 Some(Event::Binary(payload)) => {
-                    self.worker.receive(self.number, payload, received_ns);
+                    self.worker
+                        .receive(self.number, Opcode::Binary, payload, received_ns)?;
                 }
                 Some(Event::Ping(payload)) => {
                     self.worker.counters().pings.add(1);
-                    reply(&mut self.unsent, Opcode::Pong, payload);
+                    self.worker.reply(self.number, Opcode::Pong, payload)?;
                 }
                 Some(Event::Pong(_)) => {}
                 Some(Event::Close(close)) => {
                     self.closed = true;
-                    let code = close.map_or(NO_STATUS, |(code, _)| code);
-                    self.worker.lose(self.number, &Cause::Close(code));
-                    let echo = close.map(|(code, _)| code.to_be_bytes());
-                    reply(
-                        &mut self.unsent,
-                        Opcode::Close,
-                        echo.as_ref().map_or(&[], |code| code),
-                    );
+                    let code = close.map(|(code, _)| code);
+                    self.worker.receive_close(self.number, code)?;
                 }
                 None if step.consumed == 0 => break,
                 None => {}
             }
-        }
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<(), Cause> {
-        if self.unsent.is_empty() {
-            return Ok(());
-        }
-        match self.stream.try_send(&self.unsent) {
-            // Not cleared but dropped: an idle connection keeps no buffer.
-            Ok(sent) if sent == self.unsent.len() => self.unsent = Vec::new(),
-            Ok(sent) => drop(self.unsent.drain(..sent)),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error.into()),
         }
         Ok(())
     }
@@ -152,8 +118,4 @@ impl Session {
         }
         self.worker.release(self.number);
     }
-}
-
-fn reply(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
-    encode_masked_frame(out, opcode, fastrand::u32(..).to_ne_bytes(), payload);
 }

@@ -18,17 +18,17 @@ use crate::target::Target;
 const LOCAL_PORTS_DEFAULT: (u16, u16) = (32_768, 60_999);
 
 /// Plans a run, or says why it is impossible.
-pub fn prepare(args: &CommonArgs) -> Result<Run, String> {
+pub fn prepare(args: &CommonArgs, target: Target) -> Result<Run, String> {
     if let Some(cores) = &args.cores {
         keep_to_cores(&cores.0)?;
     }
-    let address = resolve(&args.url)?;
+    let address = resolve(&target)?;
     let plan = Plan::new(&wanted(args, address), &host())?;
     let connections = args.connections as usize;
     let offset = fastrand::usize(..);
     let local = LocalAddresses::new(plan.sources, plan.local_ports, connections, offset);
     let lanes = plan.shares.len() as u64;
-    let mut run = Run::new(args.url.clone(), address, local, plan.shares);
+    let mut run = Run::new(target, address, local, plan.shares);
     run.connect_timeout = Duration::from_millis(u64::from(args.connect_timeout_ms));
     run.connect_schedule = args.connect_rate.map(|rate| Schedule {
         start_ns: now_ns(),

@@ -143,6 +143,42 @@ fn fanned_out_messages_arrive_once_and_in_order() {
 }
 
 #[test]
+fn echoes_are_checked_at_any_size_and_pace() {
+    let settings = ["echo=true", "websocket.message_bytes=1048576"];
+    let server = Server::with(&settings);
+    let short = ["--connections", "8", "--duration", "0.3"];
+    for more in [
+        &["--size", "0"][..],
+        &["--size", "1", "--in-flight", "20"],
+        &["--size", "1048576", "--in-flight", "2"],
+        &["--rate", "500"],
+    ] {
+        let report = drive_well(&server, "echo", "/echo", &[&short, more].concat());
+        assert!(report["echoed"].as_u64() > Some(0), "{more:?}: {report}");
+        assert_eq!(report["echoed"], report["sent"], "{more:?}");
+        assert_eq!(report["missing"], 0);
+        assert!(report["echo_latency"]["max_us"].as_f64() > Some(0.0));
+        assert!(report["server"]["cpu_seconds"].is_number());
+    }
+}
+
+#[test]
+fn what_is_no_echo_is_found_out() {
+    let server = Server::start(&[]);
+    let args = [
+        "--connections",
+        "2",
+        "--duration",
+        "0.2",
+        "--settle-ms",
+        "200",
+    ];
+    let (exit, report) = drive(&server, "echo", "/chat", &args);
+    assert_eq!(exit.status.code(), Some(1));
+    assert!(report["lost"]["wrong_echo"].as_u64() > Some(0), "{report}");
+}
+
+#[test]
 fn a_path_that_is_not_there_is_a_failure() {
     let server = Server::start(&[]);
     let (exit, report) = drive(

@@ -1,9 +1,11 @@
 //! What a run found: as JSON with stable names, as a summary for people, and as a page with plots.
 
+mod echo;
 mod fanout;
 mod idle;
 mod lines;
 
+pub use echo::{EchoReport, MessageCost};
 pub use fanout::FanoutReport;
 pub use idle::IdleReport;
 pub use lines::Lines;

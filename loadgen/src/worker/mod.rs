@@ -1,5 +1,11 @@
 //! One thread of connections: its ring, its file table, its share of the run.
 
+mod echo;
+mod slots;
+mod tally;
+
+pub use tally::{Subscriber, Tally};
+
 use std::cell::{Cell, RefCell, RefMut};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,14 +18,15 @@ use monoio::time::{sleep, timeout};
 
 use crate::clock::now_ns;
 use crate::connect;
-use crate::counters::{Cause, Causes, Counters};
-use crate::latency::Latency;
+use crate::counters::{Cause, Counters};
 use crate::order::SubscriberOrder;
 use crate::pace::Schedule;
-use crate::payload::Stamp;
 use crate::plan::Share;
 use crate::run::Run;
 use crate::session::Session;
+
+use echo::Lanes;
+use slots::{Sent, Slots};
 
 /// Bytes read at a time, into one buffer all connections of a thread share.
 const SCRATCH_BYTES: usize = 64 * 1024;
@@ -27,8 +34,10 @@ const SCRATCH_BYTES: usize = 64 * 1024;
 const STOP_POLL: Duration = Duration::from_millis(50);
 /// Closing ends after so many looks at the stop flag's pace without a connection that ended.
 const CLOSE_PATIENCE: u32 = 40;
-/// Connections closed before the ring gets a turn.
-const CLOSE_SLICE: usize = 256;
+/// What a Close frame without a code counts as (RFC 6455 7.1.5).
+const NO_STATUS: u16 = 1005;
+/// Connections dealt with before the ring gets a turn.
+const SLICE: usize = 256;
 
 /// A thread's connections and figures.
 pub struct Worker {
@@ -36,44 +45,15 @@ pub struct Worker {
     thread: usize,
     share: Share,
     scratch: RefCell<Box<[u8]>>,
-    /// Open connections by number, so that they can be closed from outside their tasks.
-    held: RefCell<Vec<Option<Rc<Stream>>>>,
-    open: Cell<usize>,
+    /// Open connections by number, so that others than their own tasks can send and close.
+    slots: RefCell<Slots>,
+    /// What they echo, if the run is for that.
+    lanes: RefCell<Lanes>,
     tally: RefCell<Tally>,
     /// Number of the next connection to make.
     next: Cell<usize>,
     /// This side is closing: connections that end now are not lost.
     closing: Cell<bool>,
-}
-
-/// What a thread has to report at the end.
-#[derive(Debug, Default)]
-pub struct Tally {
-    /// TCP and WebSocket handshake.
-    pub connect_latency: Latency,
-    /// From when a message was meant to be published until it was received.
-    pub delivery_latency: Latency,
-    /// Connections that could not be made.
-    pub failed: Causes,
-    /// Connections that ended before they should.
-    pub lost: Causes,
-    /// By connection number, if the run checks its messages.
-    pub subscribers: Vec<Option<Subscriber>>,
-    /// Messages that are not of this run.
-    pub foreign_messages: u64,
-    /// Messages of this run on the wrong channel.
-    pub misdelivered_messages: u64,
-}
-
-/// A connection that checks what it receives.
-#[derive(Debug)]
-pub struct Subscriber {
-    /// Its channel's number.
-    pub channel: u32,
-    /// Its connection lives.
-    pub live: bool,
-    /// What it received.
-    pub order: SubscriberOrder,
 }
 
 /// Runs a thread's share until the run is stopped.
@@ -92,9 +72,13 @@ pub fn run_thread(run: Arc<Run>, thread: usize) -> Result<Tally, String> {
 /// The thread's main task. Connections have tasks of their own; those still open at the end are left
 /// to the end of the thread, whose file table closes with it.
 async fn work(worker: Rc<Worker>) -> Result<(), String> {
-    let give_way = GiveWay::new().map_err(|error| format!("no descriptor: {error}"))?;
+    let give_way = open_give_way()?;
     for _ in 0..worker.share.connect_in_flight.min(worker.share.connections) {
         monoio::spawn(make_connections(Rc::clone(&worker)));
+    }
+    if let Some(echo) = worker.run.echo {
+        let give_way = open_give_way()?;
+        monoio::spawn(Rc::clone(&worker).drive_echo(echo, give_way));
     }
     while !worker.run.is_stopped() {
         sleep(STOP_POLL).await;
@@ -103,6 +87,24 @@ async fn work(worker: Rc<Worker>) -> Result<(), String> {
     worker.close_all(&give_way).await;
     worker.wait_until_closed().await;
     Ok(())
+}
+
+fn open_give_way() -> Result<GiveWay, String> {
+    GiveWay::new().map_err(|error| format!("no descriptor: {error}"))
+}
+
+/// Sends what waits on a connection.
+async fn send_rest(worker: Rc<Worker>, number: usize, stream: Rc<Stream>) {
+    loop {
+        if stream.writable().await.is_err() {
+            return;
+        }
+        // An error is found again, and counted, by the connection's own task.
+        match worker.slots.borrow_mut().send_more(number, &stream) {
+            Ok(false) => {}
+            Ok(true) | Err(_) => return,
+        }
+    }
 }
 
 /// Makes one connection after the other; as many of these tasks run as may be in flight.
@@ -133,15 +135,15 @@ impl Worker {
         } else {
             0
         };
-        let none = |count| std::iter::repeat_with(|| None).take(count).collect();
+        let lanes = run.echo.map_or(0, |_| share.connections);
         let subscribers = std::iter::repeat_with(|| None).take(checked).collect();
         Self {
             run,
             thread,
             share,
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into()),
-            held: RefCell::new(none(share.connections)),
-            open: Cell::new(0),
+            slots: RefCell::new(Slots::new(share.connections)),
+            lanes: RefCell::new(Lanes::new(lanes)),
             tally: RefCell::new(Tally {
                 subscribers,
                 ..Tally::default()
@@ -162,15 +164,64 @@ impl Worker {
     }
 
     /// Takes a data message of a connection.
-    pub fn receive(&self, number: usize, payload: &[u8], received_ns: u64) {
-        let counters = self.counters();
-        counters.messages.add(1);
-        counters.last_message_ns.set(received_ns);
-        if let Some(check) = self.run.check {
-            self.tally
-                .borrow_mut()
-                .check(check.run, number, payload, received_ns);
+    pub fn receive(
+        self: &Rc<Self>,
+        number: usize,
+        opcode: Opcode,
+        payload: &[u8],
+        received_ns: u64,
+    ) -> Result<(), Cause> {
+        if let Some(echo) = &self.run.echo {
+            self.receive_echo(echo, number, (opcode, payload), received_ns)?;
         }
+        if let Some(check) = self.run.check {
+            let mut tally = self.tally.borrow_mut();
+            tally.check(check.run, number, payload, received_ns);
+        }
+        let counters = self.counters();
+        counters.last_message_ns.set(received_ns);
+        counters.messages.add(1);
+        Ok(())
+    }
+
+    /// Sends a control frame on a connection.
+    pub fn reply(
+        self: &Rc<Self>,
+        number: usize,
+        opcode: Opcode,
+        payload: &[u8],
+    ) -> Result<(), Cause> {
+        let mut frame = Vec::new();
+        let mask = fastrand::u32(..).to_ne_bytes();
+        encode_masked_frame(&mut frame, opcode, mask, payload);
+        let sent = self.slots.borrow_mut().reply(number, &frame)?;
+        self.go_on(number, sent);
+        Ok(())
+    }
+
+    /// Sends bytes on a connection.
+    fn send(self: &Rc<Self>, number: usize, bytes: &[u8]) -> Result<(), Cause> {
+        let sent = self.slots.borrow_mut().send(number, bytes)?;
+        self.go_on(number, sent);
+        Ok(())
+    }
+
+    /// Sees to what the kernel did not take.
+    fn go_on(self: &Rc<Self>, number: usize, sent: Sent) {
+        if let Sent::Left(stream) = sent {
+            monoio::spawn(send_rest(Rc::clone(self), number, stream));
+        }
+    }
+
+    /// Takes the server's Close frame and answers it, unless it is itself an answer.
+    pub fn receive_close(self: &Rc<Self>, number: usize, code: Option<u16>) -> Result<(), Cause> {
+        if self.closing.get() {
+            return Ok(());
+        }
+        self.lose(number, &Cause::Close(code.unwrap_or(NO_STATUS)));
+        let code = code.map(u16::to_be_bytes);
+        let payload = code.as_ref().map_or(&[][..], |code| code);
+        self.reply(number, Opcode::Close, payload)
     }
 
     /// Counts a connection that ended, unless this side ends them.
@@ -188,8 +239,7 @@ impl Worker {
 
     /// Lets go of a connection whose task ends.
     pub fn release(&self, number: usize) {
-        self.held.borrow_mut()[number] = None;
-        self.open.set(self.open.get() - 1);
+        self.slots.borrow_mut().vacate(number);
     }
 
     fn take_number(&self) -> Option<usize> {
@@ -215,8 +265,7 @@ impl Worker {
         }
         self.note_connected(number, took_ns);
         let stream = Rc::new(opened.stream);
-        self.held.borrow_mut()[number] = Some(Rc::clone(&stream));
-        self.open.set(self.open.get() + 1);
+        self.slots.borrow_mut().fill(number, Rc::clone(&stream));
         let mut leftover = opened.leftover;
         let mut session = Session::new(Rc::clone(self), stream, number);
         match session.begin(&mut leftover) {
@@ -246,24 +295,13 @@ impl Worker {
     }
 
     /// Sends a Close frame on every open connection.
-    async fn close_all(&self, give_way: &GiveWay) {
-        let mut frame = Vec::new();
+    async fn close_all(self: &Rc<Self>, give_way: &GiveWay) {
         let code = CloseCode::Normal.code().to_be_bytes();
-        encode_masked_frame(
-            &mut frame,
-            Opcode::Close,
-            fastrand::u32(..).to_ne_bytes(),
-            &code,
-        );
         for number in 0..self.share.connections {
-            if let Some(stream) = &self.held.borrow()[number]
-                && !stream
-                    .try_send(&frame)
-                    .is_ok_and(|sent| sent == frame.len())
-            {
-                stream.shutdown(std::net::Shutdown::Both);
+            if self.reply(number, Opcode::Close, &code).is_err() {
+                self.slots.borrow().shut_down(number);
             }
-            if number % CLOSE_SLICE == CLOSE_SLICE - 1 {
+            if number % SLICE == SLICE - 1 {
                 give_way.turn().await;
             }
         }
@@ -273,36 +311,14 @@ impl Worker {
     /// TIME_WAIT, and it must not be this one. What it does not end is reset.
     async fn wait_until_closed(&self) {
         let mut unchanged = 0;
-        while self.open.get() > 0 && unchanged < CLOSE_PATIENCE {
-            let before = self.open.get();
+        let open = || self.slots.borrow().open_count();
+        while open() > 0 && unchanged < CLOSE_PATIENCE {
+            let before = open();
             sleep(STOP_POLL).await;
-            unchanged = if self.open.get() < before {
-                0
-            } else {
-                unchanged + 1
-            };
+            unchanged = if open() < before { 0 } else { unchanged + 1 };
         }
-        for stream in self.held.borrow().iter().flatten() {
+        for stream in self.slots.borrow().streams() {
             stream.reset_on_close();
-        }
-    }
-}
-
-impl Tally {
-    fn check(&mut self, run: u32, number: usize, payload: &[u8], received_ns: u64) {
-        let subscriber = self.subscribers.get_mut(number).and_then(Option::as_mut);
-        match (Stamp::decode(payload), subscriber) {
-            (Some(stamp), Some(subscriber)) if stamp.run == run => {
-                if stamp.channel != subscriber.channel {
-                    self.misdelivered_messages += 1;
-                } else if subscriber.order.receive(stamp.publisher, stamp.sequence) {
-                    self.delivery_latency
-                        .record(received_ns.saturating_sub(stamp.intended_ns));
-                } else {
-                    self.foreign_messages += 1;
-                }
-            }
-            _ => self.foreign_messages += 1,
         }
     }
 }
