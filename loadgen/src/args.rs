@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::backoff::Backoff;
 use crate::plan::{Cores, Sources};
 use crate::target::Target;
 
@@ -30,6 +31,9 @@ pub enum Command {
     Fanout(FanoutArgs),
     /// Send to an echo, check that everything comes back as it was, and time it
     Echo(EchoArgs),
+    /// Cut many connections at once, let them come back as well-behaved clients do, and see what that does to
+    /// the others
+    Storm(StormArgs),
 }
 
 /// What every command takes.
@@ -173,6 +177,77 @@ pub struct EchoArgs {
     pub settle_ms: u32,
 }
 
+/// What is published to connections that stay while others go.
+#[derive(Args, Debug)]
+pub struct StayersArgs {
+    /// Channels the subscribers are spread over
+    #[arg(long, value_name = "C", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub channels: u32,
+
+    /// Messages per second published, over all channels
+    #[arg(long, value_name = "R", default_value = "10", value_parser = positive)]
+    pub rate: f64,
+
+    /// Payload size
+    #[arg(long, value_name = "BYTES", default_value_t = 100)]
+    pub size: usize,
+
+    /// Key for publishing, sent as X-API-Key
+    #[arg(long, value_name = "KEY")]
+    pub api_key: Option<String>,
+}
+
+/// How connections come back.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct BackoffArgs {
+    /// A client waits a random time up to this before it comes back, and up to twice as long after each
+    /// attempt that fails; what a 503 asks for with Retry-After comes on top
+    #[arg(long, value_name = "MS", default_value_t = 1000)]
+    pub backoff_base_ms: u32,
+
+    /// Longest such wait
+    #[arg(long, value_name = "MS", default_value_t = 30_000)]
+    pub backoff_cap_ms: u32,
+}
+
+/// `storm`
+#[derive(Args, Debug)]
+pub struct StormArgs {
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: CommonArgs,
+
+    /// What those that stay get.
+    #[command(flatten)]
+    pub stayers: StayersArgs,
+
+    /// How the others come back.
+    #[command(flatten)]
+    pub backoff: BackoffArgs,
+
+    /// Which part of the connections is cut
+    #[arg(long, value_name = "0..1", default_value = "0.5", value_parser = share)]
+    pub share: f64,
+
+    /// How long to publish before the cut, and again when all are back
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    pub calm: Duration,
+
+    /// How long to wait until all are back
+    #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = seconds)]
+    pub give_up: Duration,
+}
+
+impl From<BackoffArgs> for Backoff {
+    fn from(args: BackoffArgs) -> Self {
+        let ms = |ms| Duration::from_millis(u64::from(ms));
+        Self {
+            base: ms(args.backoff_base_ms),
+            cap: ms(args.backoff_cap_ms),
+        }
+    }
+}
+
 impl CommonArgs {
     /// Where to subscribe.
     pub fn channel_url(&self) -> Target {
@@ -205,6 +280,13 @@ fn positive(text: &str) -> Result<f64, String> {
     }
 }
 
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value > 0.0 && value <= 1.0 => Ok(value),
+        _ => Err("must be a number above 0 and at most 1".to_owned()),
+    }
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
     text.parse::<f64>()
         .ok()
@@ -226,6 +308,9 @@ mod tests {
     fn odd_numbers_are_refused() {
         for bad in ["0", "-1", "nan", "inf", "x"] {
             assert!(positive(bad).is_err(), "{bad}");
+        }
+        for bad in ["0", "1.1", "nan", "-0.5"] {
+            assert!(share(bad).is_err(), "{bad}");
         }
         assert!(seconds("-1").is_err());
         assert!(seconds("1e300").is_err());

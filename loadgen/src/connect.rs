@@ -120,8 +120,34 @@ async fn read_answer(stream: &Stream, key: &str) -> Result<Vec<u8>, Cause> {
         match read_client_handshake(&answer, key, None) {
             Ok(Some(opened)) => return Ok(answer.split_off(opened.head_len)),
             Ok(None) => {}
-            Err(ClientHandshakeError::Status(status)) => return Err(Cause::Http(status)),
+            Err(ClientHandshakeError::Status(status)) => {
+                return Err(Cause::Http(status, retry_after_s(&answer)));
+            }
             Err(_) => return Err(Cause::BadHandshake),
         }
+    }
+}
+
+/// Retry-After in a whole head, if it is given in seconds.
+fn retry_after_s(head: &[u8]) -> Option<u32> {
+    let lines = head.split(|byte| *byte == b'\n');
+    let fields = lines.filter_map(|line| std::str::from_utf8(line).ok()?.split_once(':'));
+    let mut named = fields.filter(|(name, _)| name.eq_ignore_ascii_case("retry-after"));
+    named.next()?.1.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_found() {
+        let head = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nretry-after: 7\r\n\r\n";
+        assert_eq!(retry_after_s(head), Some(7));
+        assert_eq!(retry_after_s(b"HTTP/1.1 503 Busy\r\n\r\n"), None);
+        assert_eq!(
+            retry_after_s(b"HTTP/1.1 503 B\r\nRetry-After: Sun, 06 Nov\r\n\r\n"),
+            None
+        );
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use longwire::proto::message::Violation;
 use rustix::io::Errno;
@@ -39,6 +40,10 @@ pub struct Counters {
     pub lost: Count,
     /// Connections cut or closed on purpose, to be made again.
     pub replaced: Count,
+    /// Connections that were made again.
+    pub returned: Count,
+    /// Attempts to make one again that failed.
+    pub refused: Count,
     /// Pings answered.
     pub pings: Count,
     /// Messages sent to be echoed.
@@ -60,6 +65,10 @@ pub struct Totals {
     pub lost: u64,
     /// Connections cut or closed on purpose, to be made again.
     pub replaced: u64,
+    /// Connections that were made again.
+    pub returned: u64,
+    /// Attempts to make one again that failed.
+    pub refused: u64,
     /// Pings answered.
     pub pings: u64,
     /// Messages sent to be echoed.
@@ -84,6 +93,8 @@ impl Totals {
             failed: sum.failed + one.failed.get(),
             lost: sum.lost + one.lost.get(),
             replaced: sum.replaced + one.replaced.get(),
+            returned: sum.returned + one.returned.get(),
+            refused: sum.refused + one.refused.get(),
             pings: sum.pings + one.pings.get(),
             sent: sum.sent + one.sent.get(),
             messages: sum.messages + one.messages.get(),
@@ -136,8 +147,8 @@ pub enum Cause {
     TimedOut,
     /// All local ports of all source addresses are taken.
     NoLocalPort,
-    /// The server answered the handshake with this status.
-    Http(u16),
+    /// The server answered the handshake with this status, and perhaps Retry-After in seconds.
+    Http(u16, Option<u32>),
     /// The server's answer to the handshake is wrong.
     BadHandshake,
     /// The server sent a Close frame with this code (1005: without one).
@@ -152,6 +163,16 @@ pub enum Cause {
     NotReading,
 }
 
+impl Cause {
+    /// How long the server wants to be left alone.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Http(_, Some(seconds)) => Some(Duration::from_secs(u64::from(*seconds))),
+            _ => None,
+        }
+    }
+}
+
 impl std::fmt::Display for Cause {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -163,7 +184,7 @@ impl std::fmt::Display for Cause {
             Self::Errno(Errno::ADDRNOTAVAIL) => f.write_str("source_not_local"),
             Self::Errno(other) => write!(f, "errno_{}", other.raw_os_error()),
             Self::NoLocalPort => f.write_str("no_local_port"),
-            Self::Http(status) => write!(f, "http_{status}"),
+            Self::Http(status, _) => write!(f, "http_{status}"),
             Self::BadHandshake => f.write_str("bad_handshake"),
             Self::Close(code) => write!(f, "close_{code}"),
             Self::Violation(violation) => write!(f, "violation: {}", violation.reason),
@@ -208,7 +229,7 @@ mod tests {
             causes.count(&cause);
         }
         let mut more = Causes::default();
-        more.count(&Cause::Http(503));
+        more.count(&Cause::Http(503, Some(1)));
         causes.merge(more);
         assert_eq!(
             causes.to_string(),

@@ -8,6 +8,7 @@ use crate::args::EchoArgs;
 use crate::clock::{cpu_seconds, now_ns, seconds_between};
 use crate::counters::Totals;
 use crate::crew::Crew;
+use crate::fanout::per_second;
 use crate::idle::connecting;
 use crate::interrupt::Interrupt;
 use crate::metrics_scrape::Snapshot;
@@ -28,7 +29,7 @@ pub fn run(args: &EchoArgs) -> Result<bool, Failure> {
     let mut server = ServerWatch::begin(&run);
     let started_ns = now_ns();
     let crew = Crew::start(&run, &interrupt)?;
-    let sampler = server.sample(&run)?;
+    let sampler = server.sample()?;
     crew.watch_connecting(args.common.quiet);
     let connect_seconds = seconds_between(started_ns, now_ns());
     server.first = server.read_again();
@@ -117,11 +118,7 @@ fn build(
         seconds,
         sent: totals.sent,
         echoed: totals.messages,
-        echoed_per_s: if seconds > 0.0 {
-            totals.messages as f64 / seconds
-        } else {
-            0.0
-        },
+        echoed_per_s: per_second(totals.messages, seconds),
         missing,
         echo_latency: tally.delivery_latency.summary(),
         lost: tally.lost,

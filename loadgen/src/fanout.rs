@@ -1,8 +1,7 @@
 //! `fanout`: publish to many subscribers, and check and time what arrives.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
+use std::sync::atomic::Ordering;
 
 use crate::Failure;
 use crate::args::FanoutArgs;
@@ -11,13 +10,11 @@ use crate::counters::Totals;
 use crate::crew::Crew;
 use crate::idle::connecting;
 use crate::interrupt::Interrupt;
-use crate::latency::Latency;
-use crate::order::{Issued, Received, Verdict, judge};
-use crate::pace::Schedule;
 use crate::payload::PAYLOAD_BYTES_MIN;
 use crate::plan::part;
 use crate::progress::Progress;
-use crate::publisher::{self, PublisherTally, Publishing};
+use crate::publications::{Load, Publications, Published};
+use crate::publisher::PublisherTally;
 use crate::report::{self, FanoutReport, Observed, ServerWork};
 use crate::run::{Check, Run};
 use crate::server_probe::ServerWatch;
@@ -26,8 +23,6 @@ use crate::worker::Tally;
 
 /// Messages published if neither a number nor a duration is given.
 const MESSAGES_DEFAULT: u64 = 1000;
-/// A schedule starts a little in the future, so that the first message of each publisher is on time.
-const START_DELAY_NS: u64 = 50_000_000;
 
 /// Runs the command; true if every subscriber got every message once and in order.
 pub fn run(args: &FanoutArgs) -> Result<bool, Failure> {
@@ -36,7 +31,7 @@ pub fn run(args: &FanoutArgs) -> Result<bool, Failure> {
     let mut server = ServerWatch::begin(&run);
     let started_ns = now_ns();
     let crew = Crew::start(&run, &interrupt)?;
-    let sampler = server.sample(&run)?;
+    let sampler = server.sample()?;
     crew.watch_connecting(args.common.quiet);
     let connect_seconds = seconds_between(started_ns, now_ns());
     server.first = server.read_again();
@@ -94,78 +89,25 @@ fn plan(args: &FanoutArgs) -> Result<Run, String> {
     Ok(run)
 }
 
-fn publishing(args: &FanoutArgs, run: &Arc<Run>) -> Publishing {
-    let delay_ns = if args.rate.is_some() {
-        START_DELAY_NS
-    } else {
-        0
-    };
-    let start_ns = now_ns() + delay_ns;
-    Publishing {
-        start_ns,
-        run: Arc::clone(run),
-        run_number: run.check.map_or(0, |check| check.run),
-        channels: args.channels,
-        size_bytes: args.size,
-        api_key: args.api_key.clone(),
-        schedule: args.rate.map(|rate| Schedule {
-            start_ns,
-            rate,
-            lanes: u64::from(args.publishers),
-        }),
-        deadline_ns: args
-            .duration
-            .map(|duration| start_ns + duration.as_nanos() as u64),
-        acknowledged: AtomicU64::new(0),
-        refused: AtomicU64::new(0),
-        stop: AtomicBool::new(false),
-    }
-}
-
-/// What publishing came to.
-struct Published {
-    publishing: Arc<Publishing>,
-    tallies: Vec<PublisherTally>,
-}
-
 /// Publishes everything and waits until it has arrived.
 fn publish(run: &Arc<Run>, crew: &Crew, args: &FanoutArgs) -> Result<Published, Failure> {
-    let publishing = Arc::new(publishing(args, run));
+    let load = Load {
+        size_bytes: args.size,
+        rate: args.rate,
+        api_key: args.api_key.clone(),
+    };
+    let duration_ns = args.duration.map(|duration| duration.as_nanos() as u64);
+    // Nobody publishes to nobody.
     let publishers = match run.totals().connected {
-        0 => Vec::new(),
-        _ => start_publishers(&publishing, args)?,
+        0 => 0,
+        _ => args.publishers,
     };
-    watch_publishing(crew, &publishing, &publishers, args);
-    publishing.stop.store(true, Ordering::Relaxed);
-    let mut tallies = Vec::new();
-    for publisher in publishers {
-        tallies.push(
-            publisher
-                .join()
-                .map_err(|_| Failure::Run("a publisher panicked".to_owned()))?,
-        );
-    }
-    let published = Published {
-        publishing,
-        tallies,
-    };
+    let budgets = (0..publishers).map(|number| budget(args, number));
+    let publications = Publications::start(load.publishing(run, duration_ns), budgets)?;
+    watch_publishing(crew, &publications, args);
+    let published = publications.stop()?;
     settle(run, crew, &published, args);
     Ok(published)
-}
-
-fn start_publishers(
-    publishing: &Arc<Publishing>,
-    args: &FanoutArgs,
-) -> Result<Vec<JoinHandle<PublisherTally>>, Failure> {
-    let publishers = (0..args.publishers).map(|number| {
-        let publishing = Arc::clone(publishing);
-        let budget = budget(args, number);
-        std::thread::Builder::new()
-            .name(format!("publisher-{number}"))
-            // At most 1024 publishers, as the command line says.
-            .spawn(move || publisher::publish(&publishing, number as u16, budget))
-    });
-    Ok(publishers.collect::<Result<_, _>>()?)
 }
 
 /// A publisher's share of the messages.
@@ -183,12 +125,8 @@ fn budget(args: &FanoutArgs, publisher: u32) -> u64 {
 }
 
 /// Waits until all publishers are done.
-fn watch_publishing(
-    crew: &Crew,
-    publishing: &Publishing,
-    publishers: &[JoinHandle<PublisherTally>],
-    args: &FanoutArgs,
-) {
+fn watch_publishing(crew: &Crew, publications: &Publications, args: &FanoutArgs) {
+    let publishing = &publications.publishing;
     let by_time = args.messages.is_none().then_some(args.duration).flatten();
     let whole = by_time.map_or(args.messages.unwrap_or(MESSAGES_DEFAULT), |time| {
         time.as_secs()
@@ -209,7 +147,7 @@ fn watch_publishing(
                 totals.messages
             )
         });
-        publishers.iter().all(JoinHandle::is_finished)
+        publications.are_done()
     });
 }
 
@@ -266,23 +204,13 @@ fn build(run: &Run, args: &FanoutArgs, found: Found) -> FanoutReport {
         connect_seconds,
         observed,
     } = found;
-    let publishing = &published.publishing;
-    let publications = publishing.acknowledged.load(Ordering::Relaxed);
-    let answers_ns = published
-        .tallies
-        .iter()
-        .map(|publisher| publisher.last_answer_ns);
-    let published_ns = answers_ns.max().unwrap_or(publishing.start_ns);
-    let publish_seconds = seconds_between(publishing.start_ns, published_ns);
+    let start_ns = published.publishing.start_ns;
+    let publications = published.acknowledged();
+    let published_ns = published.last_answer_ns();
+    let publish_seconds = seconds_between(start_ns, published_ns);
     let last_ns = totals.last_message_ns.max(published_ns);
-    let deliver_seconds = seconds_between(publishing.start_ns, last_ns);
-    let verdict = verdict(&published.tallies, &tally);
-    let mut publish_latency = Latency::default();
-    for publisher in &published.tallies {
-        publish_latency.merge(&publisher.latency);
-    }
-    let over_publishers =
-        |figure: fn(&PublisherTally) -> u64| published.tallies.iter().map(figure).sum();
+    let deliver_seconds = seconds_between(start_ns, last_ns);
+    let verdict = published.judge(&tally);
     let mut report = FanoutReport {
         ok: false,
         interrupted: false,
@@ -295,19 +223,19 @@ fn build(run: &Run, args: &FanoutArgs, found: Found) -> FanoutReport {
         publish_seconds,
         publications,
         publications_per_s: per_second(publications, publish_seconds),
-        refused: publishing.refused.load(Ordering::Relaxed),
-        unknown: over_publishers(|publisher| publisher.unknown.len() as u64),
+        refused: published.refused(),
+        unknown: published.unknown(),
         deliveries,
         deliveries_per_s: per_second(deliveries, deliver_seconds),
-        publish_latency: publish_latency.summary(),
+        publish_latency: published.latency().summary(),
         delivery_latency: tally.delivery_latency.summary(),
         verdict,
         foreign_messages: tally.foreign_messages,
         misdelivered_messages: tally.misdelivered_messages,
-        offset_regressions: over_publishers(|publisher| publisher.offset_regressions),
+        offset_regressions: published.offset_regressions(),
         dropped: tally.lost,
         pings_answered: totals.pings,
-        failures: failures(&published.tallies),
+        failures: published.failures(),
         server,
         loadgen_cpu_seconds: cpu_seconds(),
         observed,
@@ -316,42 +244,13 @@ fn build(run: &Run, args: &FanoutArgs, found: Found) -> FanoutReport {
     report
 }
 
-fn per_second(count: u64, seconds: f64) -> f64 {
+/// A rate; 0 if no time has passed.
+pub fn per_second(count: u64, seconds: f64) -> f64 {
     if seconds > 0.0 {
         count as f64 / seconds
     } else {
         0.0
     }
-}
-
-fn failures(publishers: &[PublisherTally]) -> Vec<String> {
-    let failed = publishers.iter().filter_map(|publisher| {
-        let failure = publisher.failure.as_ref()?;
-        Some(format!("publisher {}: {failure}", publisher.publisher))
-    });
-    failed.collect()
-}
-
-fn verdict(publishers: &[PublisherTally], tally: &Tally) -> Verdict {
-    let mut issued = Issued::default();
-    for publisher in publishers {
-        for (channel, count) in (0..).zip(&publisher.issued) {
-            issued.add(channel, publisher.publisher, *count);
-        }
-        for (channel, sequence) in &publisher.unknown {
-            issued.add_unknown(*channel, publisher.publisher, *sequence);
-        }
-    }
-    let received = tally
-        .subscribers
-        .iter()
-        .flatten()
-        .map(|subscriber| Received {
-            channel: subscriber.channel,
-            live: subscriber.live,
-            order: &subscriber.order,
-        });
-    judge(received, &issued)
 }
 
 #[cfg(test)]

@@ -21,13 +21,13 @@ pub fn run(args: &IdleArgs) -> Result<bool, Failure> {
     let quiet = args.common.quiet;
     let run = Arc::new(prepare(&args.common, args.common.channel_url()).map_err(Failure::Plan)?);
     let interrupt = Interrupt::install()?;
-    let mut server = ServerWatch::begin(&run);
+    let server = ServerWatch::begin(&run);
     let mut timing = Timing {
         started_ns: now_ns(),
         ..Timing::default()
     };
     let crew = Crew::start(&run, &interrupt)?;
-    let sampler = server.sample(&run)?;
+    let sampler = server.sample()?;
     crew.watch_connecting(quiet);
     timing.connected_ns = now_ns();
     hold(&crew, args.hold, quiet);
@@ -74,13 +74,15 @@ fn hold(crew: &Crew, hold: Duration, quiet: bool) {
 
 /// How connecting went, for any command.
 pub fn connecting(run: &Run, totals: &Totals, tally: &mut Tally, seconds: f64) -> Connecting {
+    // Those made again are another matter.
+    let connected = totals.connected - totals.returned;
     Connecting {
         threads: run.shares.len(),
         wanted: run.connections(),
-        connected: totals.connected,
+        connected,
         failed: std::mem::take(&mut tally.failed),
         connect_seconds: seconds,
-        connects_per_s: totals.connected as f64 / seconds,
+        connects_per_s: connected as f64 / seconds,
         connect_latency: tally.connect_latency.summary(),
     }
 }

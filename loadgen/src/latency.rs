@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 
 /// Longest latency told apart; longer ones count as this.
 const LONGEST_NS: u64 = 600_000_000_000;
+/// Shortest slice of time that values are counted in.
+const SLICE_S: f64 = 0.05;
 /// Points of a curve from p50 to p95, from p95 to p99.5, and so on.
 const CURVE_POINTS_PER_DECADE: f64 = 8.0;
 
@@ -45,6 +47,26 @@ impl Latency {
                 .chain([(100.0, us(histogram.max()))])
                 .collect(),
         })
+    }
+
+    /// How many were recorded per second, as (seconds, per second) at the end of each of up to `slices`
+    /// slices of at least `SLICE_S` from 0 to the longest.
+    pub fn over_time(&self, slices: u32) -> Vec<(f64, f64)> {
+        let Some(histogram) = self.histogram.as_deref() else {
+            return Vec::new();
+        };
+        let longest_s = histogram.max() as f64 / 1e9;
+        let slice_s = (longest_s / f64::from(slices)).max(SLICE_S);
+        let mut counts = vec![0; (longest_s / slice_s) as usize + 1];
+        for value in histogram.iter_recorded() {
+            let at = value.value_iterated_to() as f64 / 1e9 / slice_s;
+            let last = counts.len() - 1;
+            counts[(at as usize).min(last)] += value.count_at_value();
+        }
+        (1..)
+            .zip(counts)
+            .map(|(n, count)| (f64::from(n) * slice_s, count as f64 / slice_s))
+            .collect()
     }
 
     fn histogram(&mut self) -> &mut Histogram<u64> {
@@ -145,6 +167,20 @@ mod tests {
         assert_eq!((percents[0], percents[percents.len() - 1]), (50.0, 100.0));
         assert!(percents.is_sorted() && percents[percents.len() - 2] <= 99.0);
         assert!(curve.is_sorted_by_key(|(_, us)| *us));
+    }
+
+    #[test]
+    fn values_are_counted_by_time() {
+        let mut latency = Latency::default();
+        assert!(latency.over_time(10).is_empty());
+        for ms in 0..1000 {
+            latency.record(ms * 1_000_000);
+        }
+        let slices = latency.over_time(10);
+        assert!((10..=11).contains(&slices.len()), "{slices:?}");
+        let all: f64 = slices.iter().map(|(_, per_s)| per_s * slices[0].0).sum();
+        assert!((all - 1000.0).abs() < 1e-6, "{all}");
+        assert!((slices[4].1 - 1000.0).abs() < 30.0, "{slices:?}");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! but counters and a stop flag ([`run`]); what else they found is collected when they end.
 
 mod args;
+mod backoff;
 mod clock;
 mod connect;
 mod counters;
@@ -26,6 +27,7 @@ mod payload;
 mod plan;
 mod process;
 mod progress;
+mod publications;
 mod publisher;
 mod report;
 mod run;
@@ -34,6 +36,8 @@ mod series;
 mod server_probe;
 mod session;
 mod setup;
+mod stayers;
+mod storm;
 mod target;
 mod worker;
 
@@ -64,6 +68,7 @@ fn main() -> ExitCode {
         Command::Idle(args) => idle::run(&args),
         Command::Fanout(args) => fanout::run(&args),
         Command::Echo(args) => echo::run(&args),
+        Command::Storm(args) => storm::run(&args),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::backoff::Backoff;
 use crate::counters::{Counters, Totals};
 use crate::local::LocalAddresses;
 use crate::pace::Schedule;
@@ -33,6 +34,10 @@ pub struct Run {
     pub check: Option<Check>,
     /// What connections send to be echoed; `None` if they only listen.
     pub echo: Option<Echo>,
+    /// Which connections go on purpose, to come back; `None`: none.
+    pub departures: Option<Departures>,
+    /// How those come back.
+    pub backoff: Backoff,
     /// The server's processes, if it is to be watched by them and not by its /metrics.
     pub server_processes: Vec<u32>,
     /// From when to when connections do what they are for, in CLOCK_MONOTONIC nanoseconds.
@@ -54,8 +59,30 @@ pub struct Echo {
     pub connections: u64,
 }
 
+/// Connections that go on purpose.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Departures {
+    /// All at once, by reset.
+    AtOnce {
+        /// Of all connections, from 0 to 1.
+        share: f64,
+    },
+}
+
+impl Departures {
+    /// True for an evenly spread `share` of all connections, by number.
+    pub fn is_chosen(index: usize, share: f64) -> bool {
+        Self::chosen(index + 1, share) > Self::chosen(index, share)
+    }
+
+    /// How many of the first `count` connections are chosen.
+    pub fn chosen(count: usize, share: f64) -> u64 {
+        (count as f64 * share) as u64
+    }
+}
+
 /// What subscribers expect.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Check {
     /// This run's number, in each payload.
     pub run: u32,
@@ -85,6 +112,11 @@ impl Run {
             pin: false,
             check: None,
             echo: None,
+            departures: None,
+            backoff: Backoff {
+                base: Duration::ZERO,
+                cap: Duration::ZERO,
+            },
             server_processes: Vec::new(),
             start_ns: AtomicU64::new(u64::MAX),
             end_ns: AtomicU64::new(u64::MAX),
@@ -126,18 +158,22 @@ impl Run {
 
     /// True between start and end.
     pub fn is_under_way(&self, now_ns: u64) -> bool {
-        self.start_ns.load(Ordering::Acquire) <= now_ns
-            && now_ns < self.end_ns.load(Ordering::Relaxed)
+        self.start_ns() <= now_ns && now_ns < self.end_ns.load(Ordering::Relaxed)
     }
 
     /// When each message to be echoed is due, if that is set; its lanes are the connections.
     pub fn echo_schedule(&self) -> Option<Schedule> {
         let echo = self.echo?;
         Some(Schedule {
-            start_ns: self.start_ns.load(Ordering::Acquire),
+            start_ns: self.start_ns(),
             rate: echo.rate?,
             lanes: echo.connections,
         })
+    }
+
+    /// When it began, or will; in the far future before anybody knows.
+    pub fn start_ns(&self) -> u64 {
+        self.start_ns.load(Ordering::Acquire)
     }
 
     /// Tells every thread to end.
@@ -148,5 +184,19 @@ impl Run {
     /// True once threads are to end.
     pub fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_spread_evenly() {
+        let chosen = |share| (0..10).filter(move |index| Departures::is_chosen(*index, share));
+        assert_eq!(chosen(1.0).count(), 10);
+        assert_eq!(chosen(0.0).count(), 0);
+        assert_eq!(chosen(0.5).collect::<Vec<_>>(), [1, 3, 5, 7, 9]);
+        assert_eq!(chosen(0.25).count() as u64, Departures::chosen(10, 0.25));
     }
 }

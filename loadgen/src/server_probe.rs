@@ -44,8 +44,8 @@ impl Probe {
         }
     }
 
-    /// A reading; without one a line on stderr says why.
-    pub fn read(&mut self) -> Option<Snapshot> {
+    /// One reading; without it a line on stderr says why. No connection stays open behind it.
+    pub fn read(mut self) -> Option<Snapshot> {
         self.try_read()
             .inspect_err(|error| eprintln!("longwire-loadgen: {error}"))
             .ok()
@@ -67,28 +67,30 @@ impl Probe {
 /// The server's figures over a run.
 #[derive(Debug)]
 pub struct ServerWatch {
-    probe: Probe,
+    run: Arc<Run>,
     /// Before the first connection, or what else was asked to begin with; `None` if it says nothing.
     pub first: Option<Snapshot>,
 }
 
 impl ServerWatch {
     /// Takes the first reading; without one a line on stderr says so and reports leave it out.
-    pub fn begin(run: &Run) -> Self {
-        let mut probe = Probe::of(run);
-        let first = probe.read();
-        Self { probe, first }
+    pub fn begin(run: &Arc<Run>) -> Self {
+        Self {
+            run: Arc::clone(run),
+            first: Probe::of(run).read(),
+        }
     }
 
     /// Takes another reading, if there was a first one.
-    pub fn read_again(&mut self) -> Option<Snapshot> {
+    pub fn read_again(&self) -> Option<Snapshot> {
         self.first.as_ref()?;
-        self.probe.read()
+        Probe::of(&self.run).read()
     }
 
     /// Starts to take samples.
-    pub fn sample(&self, run: &Arc<Run>) -> io::Result<Sampler> {
-        Sampler::start(run, self.first.is_some().then(|| Probe::of(run)))
+    pub fn sample(&self) -> io::Result<Sampler> {
+        let probe = self.first.is_some().then(|| Probe::of(&self.run));
+        Sampler::start(&self.run, probe)
     }
 }
 

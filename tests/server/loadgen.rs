@@ -179,6 +179,56 @@ fn what_is_no_echo_is_found_out() {
 }
 
 #[test]
+fn a_storm_passes_and_leaves_the_others_alone() {
+    let server = Server::start(&["--shards", "2"]);
+    let args = [
+        "--connections",
+        "60",
+        "--share",
+        "0.5",
+        "--calm",
+        "0.5",
+        "--rate",
+        "40",
+        "--channels",
+        "2",
+        "--backoff-base-ms",
+        "100",
+    ];
+    let report = drive_well(&server, "storm", "/channels/{channel}", &args);
+    for (figure, count) in [("cut", 30), ("back", 30)] {
+        assert_eq!(report[figure], count, "{figure}: {report}");
+    }
+    assert!(report["all_back_seconds"].as_f64() > Some(0.0));
+    let stayers = &report["stayers"];
+    assert_eq!(
+        (&stayers["stayed"], &stayers["lost_messages"]),
+        (&30.into(), &0.into())
+    );
+    for latency in ["calm_latency", "delivery_latency"] {
+        assert!(stayers[latency]["p99_us"].as_f64() > Some(0.0), "{latency}");
+    }
+    server.wait_for_closes("peer_reset", 30.0);
+    assert_eq!(server.metrics().closes("peer_reset"), 30.0);
+}
+
+#[test]
+fn without_all_connections_there_is_no_storm() {
+    let server = Server::start(&["--max-connections", "12", "--shards", "1"]);
+    let taken: Vec<_> = (0..12).map(|_| server.subscribe("taken")).collect();
+    let (exit, report) = drive(
+        &server,
+        "storm",
+        "/channels/{channel}",
+        &["--connections", "4", "--calm", "0"],
+    );
+    drop(taken);
+    assert_eq!(exit.status.code(), Some(1));
+    assert_eq!(report["connecting"]["failed"]["http_503"], 4, "{report}");
+    assert_eq!(report["cut"], 0);
+}
+
+#[test]
 fn a_path_that_is_not_there_is_a_failure() {
     let server = Server::start(&[]);
     let (exit, report) = drive(

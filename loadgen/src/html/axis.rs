@@ -153,8 +153,9 @@ impl Scale {
     /// The values to mark.
     pub fn marks(&self) -> Vec<f64> {
         match self.kind {
-            Kind::Count | Kind::Seconds => linear_marks(self.high, 10.0),
-            Kind::Bytes => linear_marks(self.high, 1024.0),
+            Kind::Count => linear_marks(self.high, 10.0, 0),
+            Kind::Seconds => linear_marks(self.high, 10.0, -2),
+            Kind::Bytes => linear_marks(self.high, 1024.0, 0),
             Kind::Latency => self.log_marks(),
             Kind::Percentile => PERCENTILES
                 .into_iter()
@@ -189,13 +190,15 @@ impl Scale {
 
 const PERCENTILES: [f64; 8] = [50.0, 90.0, 99.0, 99.9, 99.99, 99.999, 99.9999, 99.99999];
 
-/// Round values from 0 up to `high`: 1, 2 or 5 times a power of `base`, or a power of ten times one.
-fn linear_marks(high: f64, base: f64) -> Vec<f64> {
+/// Round values from 0 up to `high`, apart by 1, 2 or 5 times a power of ten from the `finest` on, in units
+/// that are powers of `base`.
+fn linear_marks(high: f64, base: f64, finest: i32) -> Vec<f64> {
     let mut unit = 1.0;
     while unit * base <= high / MARKS_MAX as f64 {
         unit *= base;
     }
-    let mut steps = (0..).flat_map(|decade| [1.0, 2.0, 5.0].map(|step| step * 10_f64.powi(decade)));
+    let mut steps =
+        (finest..).flat_map(|decade| [1.0, 2.0, 5.0].map(|step| step * 10_f64.powi(decade)));
     let small = high / MARKS_MAX as f64 / unit;
     let step = unit * steps.find(|step| *step >= small).unwrap_or(1.0);
     (0..)
@@ -262,17 +265,18 @@ mod tests {
     #[test]
     fn marks_are_round_and_few() {
         assert_eq!(
-            linear_marks(10_500.0, 10.0),
+            linear_marks(10_500.0, 10.0, 0),
             [0.0, 2000.0, 4000.0, 6000.0, 8000.0, 10_000.0].map(|v| v)
         );
-        assert_eq!(linear_marks(1.05, 10.0), [0.0, 1.0]);
+        assert_eq!(linear_marks(1.05, 10.0, 0), [0.0, 1.0]);
+        assert_eq!(linear_marks(0.5, 10.0, -2).len(), 6);
         let mib = 1_048_576.0;
         assert_eq!(
-            linear_marks(21.0 * mib, 1024.0),
+            linear_marks(21.0 * mib, 1024.0, 0),
             [0.0, 5.0 * mib, 10.0 * mib, 15.0 * mib, 20.0 * mib]
         );
         for high in [1.0, 7.3, 123.0, 1e6, 3.3e9] {
-            assert!(linear_marks(high, 10.0).len() <= MARKS_MAX + 1, "{high}");
+            assert!(linear_marks(high, 10.0, 0).len() <= MARKS_MAX + 1, "{high}");
         }
     }
 

@@ -4,11 +4,13 @@ mod echo;
 mod fanout;
 mod idle;
 mod lines;
+mod storm;
 
 pub use echo::{EchoReport, MessageCost};
 pub use fanout::FanoutReport;
 pub use idle::IdleReport;
 pub use lines::Lines;
+pub use storm::{Stayers, StormReport};
 
 use std::io::{self, Write};
 use std::path::Path;

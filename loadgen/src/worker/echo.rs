@@ -13,7 +13,7 @@ use crate::counters::Cause;
 use crate::pace::Schedule;
 use crate::run::Echo;
 
-use super::{SLICE, STOP_POLL, Worker};
+use super::{SLICE, START_POLL, STOP_POLL, Worker};
 
 /// What one connection has under way.
 #[derive(Debug, Default)]
@@ -198,9 +198,6 @@ impl Worker {
         Ok(())
     }
 }
-
-/// How often the start is looked for.
-const START_POLL: Duration = Duration::from_millis(2);
 
 /// The payload of a message: bytes that no other message of the run has.
 fn fill(payload: &mut Vec<u8>, size_bytes: usize, index: u64, sequence: u64) {

@@ -1,5 +1,6 @@
 //! One thread of connections: its ring, its file table, its share of the run.
 
+mod departure;
 mod echo;
 mod slots;
 mod tally;
@@ -36,6 +37,8 @@ const STOP_POLL: Duration = Duration::from_millis(50);
 const CLOSE_PATIENCE: u32 = 40;
 /// What a Close frame without a code counts as (RFC 6455 7.1.5).
 const NO_STATUS: u16 = 1005;
+/// How often the start is looked for.
+const START_POLL: Duration = Duration::from_millis(2);
 /// Connections dealt with before the ring gets a turn.
 const SLICE: usize = 256;
 
@@ -54,6 +57,23 @@ pub struct Worker {
     next: Cell<usize>,
     /// This side is closing: connections that end now are not lost.
     closing: Cell<bool>,
+}
+
+/// A connection that was made.
+#[derive(Clone, Copy, Debug)]
+enum Held {
+    /// For the first time.
+    First {
+        /// TCP and WebSocket handshake.
+        took_ns: u64,
+    },
+    /// After it had gone on purpose.
+    Again {
+        /// TCP and WebSocket handshake, the attempt that went well.
+        took_ns: u64,
+        /// Since it had gone.
+        away_ns: u64,
+    },
 }
 
 /// Runs a thread's share until the run is stopped.
@@ -79,6 +99,10 @@ async fn work(worker: Rc<Worker>) -> Result<(), String> {
     if let Some(echo) = worker.run.echo {
         let give_way = open_give_way()?;
         monoio::spawn(Rc::clone(&worker).drive_echo(echo, give_way));
+    }
+    if let Some(departures) = worker.run.departures {
+        let give_way = open_give_way()?;
+        monoio::spawn(Rc::clone(&worker).drive_departures(departures, give_way));
     }
     while !worker.run.is_stopped() {
         sleep(STOP_POLL).await;
@@ -176,7 +200,8 @@ impl Worker {
         }
         if let Some(check) = self.run.check {
             let mut tally = self.tally.borrow_mut();
-            tally.check(check.run, number, payload, received_ns);
+            let start_ns = self.run.start_ns();
+            tally.check((check.run, start_ns), number, payload, received_ns);
         }
         let counters = self.counters();
         counters.last_message_ns.set(received_ns);
@@ -215,7 +240,7 @@ impl Worker {
 
     /// Takes the server's Close frame and answers it, unless it is itself an answer.
     pub fn receive_close(self: &Rc<Self>, number: usize, code: Option<u16>) -> Result<(), Cause> {
-        if self.closing.get() {
+        if self.closing.get() || self.slots.borrow().is_leaving(number) {
             return Ok(());
         }
         self.lose(number, &Cause::Close(code.unwrap_or(NO_STATUS)));
@@ -226,7 +251,7 @@ impl Worker {
 
     /// Counts a connection that ended, unless this side ends them.
     pub fn lose(&self, number: usize, cause: &Cause) {
-        if self.closing.get() {
+        if self.closing.get() || self.slots.borrow().is_leaving(number) {
             return;
         }
         self.counters().lost.add(1);
@@ -237,9 +262,12 @@ impl Worker {
         }
     }
 
-    /// Lets go of a connection whose task ends.
-    pub fn release(&self, number: usize) {
-        self.slots.borrow_mut().vacate(number);
+    /// Lets go of a connection whose task ends. One that went on purpose comes back.
+    pub fn release(self: &Rc<Self>, number: usize) {
+        let left = self.slots.borrow_mut().vacate(number);
+        if left && !self.closing.get() {
+            monoio::spawn(Rc::clone(self).come_back(number));
+        }
     }
 
     fn take_number(&self) -> Option<usize> {
@@ -249,21 +277,27 @@ impl Worker {
     }
 
     async fn make_connection(self: &Rc<Self>, number: usize) {
-        let started_ns = now_ns();
-        let opening = connect::open(&self.run, self.share.first + number);
-        // Boxed: a task that makes connections is not to carry the handshake's state around twice.
-        match timeout(self.run.connect_timeout, Box::pin(opening)).await {
-            Ok(Ok(opened)) => self.hold(number, opened, now_ns() - started_ns),
-            Ok(Err(cause)) => self.fail(&cause),
-            Err(_) => self.fail(&Cause::TimedOut),
+        match self.open(number).await {
+            Ok((opened, took_ns)) => self.hold(number, opened, Held::First { took_ns }),
+            Err(cause) => self.fail(&cause),
         }
     }
 
-    fn hold(self: &Rc<Self>, number: usize, opened: connect::Opened, took_ns: u64) {
+    /// Connects; gives the connection and how long that took, in nanoseconds.
+    async fn open(&self, number: usize) -> Result<(connect::Opened, u64), Cause> {
+        let started_ns = now_ns();
+        let opening = connect::open(&self.run, self.share.first + number);
+        // Boxed: a task that makes connections is not to carry the handshake's state around twice.
+        let opened = timeout(self.run.connect_timeout, Box::pin(opening)).await;
+        let opened = opened.map_err(|_| Cause::TimedOut)??;
+        Ok((opened, now_ns() - started_ns))
+    }
+
+    fn hold(self: &Rc<Self>, number: usize, opened: connect::Opened, held: Held) {
         if self.closing.get() {
             return;
         }
-        self.note_connected(number, took_ns);
+        self.note_connected(number, held);
         let stream = Rc::new(opened.stream);
         self.slots.borrow_mut().fill(number, Rc::clone(&stream));
         let mut leftover = opened.leftover;
@@ -274,19 +308,31 @@ impl Worker {
         }
     }
 
-    fn note_connected(&self, number: usize, took_ns: u64) {
+    fn note_connected(&self, number: usize, held: Held) {
         let mut tally = self.tally.borrow_mut();
-        tally.connect_latency.record(took_ns);
-        if let Some(check) = self.run.check {
-            let channel = self.run.channel_of(self.share.first + number);
-            let order = SubscriberOrder::new(check.publishers);
-            tally.subscribers[number] = Some(Subscriber {
-                channel,
-                live: true,
-                order,
-            });
+        match held {
+            Held::First { took_ns } => {
+                tally.connect_latency.record(took_ns);
+                if let Some(subscriber) = tally.subscribers.get_mut(number) {
+                    *subscriber = self.new_subscriber(number);
+                }
+            }
+            Held::Again { took_ns, away_ns } => {
+                tally.reconnect_latency.record(took_ns);
+                tally.away.record(away_ns);
+                self.counters().returned.add(1);
+            }
         }
         self.counters().connected.add(1);
+    }
+
+    fn new_subscriber(&self, number: usize) -> Option<Subscriber> {
+        let check = self.run.check?;
+        Some(Subscriber {
+            channel: self.run.channel_of(self.share.first + number),
+            live: true,
+            order: SubscriberOrder::new(check.publishers),
+        })
     }
 
     fn fail(&self, cause: &Cause) {

@@ -24,6 +24,8 @@ struct Slot {
     stream: Option<Rc<Stream>>,
     /// Behind what the kernel took. Empty without memory most of the time.
     unsent: Vec<u8>,
+    /// It goes on purpose.
+    leaving: bool,
 }
 
 /// What became of bytes to send.
@@ -59,10 +61,33 @@ impl Slots {
         self.open += 1;
     }
 
-    /// Lets go of a connection whose task ends.
-    pub fn vacate(&mut self, number: usize) {
-        self.slots[number] = Slot::default();
+    /// Lets go of a connection whose task ends; true if it went on purpose.
+    pub fn vacate(&mut self, number: usize) -> bool {
         self.open -= 1;
+        std::mem::take(&mut self.slots[number]).leaving
+    }
+
+    /// True if a connection goes on purpose.
+    pub fn is_leaving(&self, number: usize) -> bool {
+        self.slots[number].leaving
+    }
+
+    /// Resets a connection as soon as its task looks; false if it is not open.
+    pub fn reset(&mut self, number: usize) -> bool {
+        let slot = &mut self.slots[number];
+        let Some(stream) = &slot.stream else {
+            return false;
+        };
+        slot.leaving = true;
+        stream.reset_on_close();
+        // Wakes the task without a word to the server. Whoever waits to send wakes up only if that
+        // direction ends too.
+        stream.shutdown(if slot.unsent.is_empty() {
+            Shutdown::Read
+        } else {
+            Shutdown::Both
+        });
+        true
     }
 
     /// All open connections.

@@ -10,13 +10,22 @@ use crate::payload::Stamp;
 pub struct Tally {
     /// TCP and WebSocket handshake.
     pub connect_latency: Latency,
-    /// From when a message was meant to be published until it was received.
+    /// From when a message was meant to be published until it was received, before the run began what it
+    /// is for.
     pub delivery_latency: Latency,
+    /// The same since then.
+    pub disturbed_latency: Latency,
+    /// TCP and WebSocket handshake of connections made again.
+    pub reconnect_latency: Latency,
+    /// From when a connection had gone until it was made again.
+    pub away: Latency,
     /// Connections that could not be made.
     pub failed: Causes,
+    /// Attempts to make a connection again that failed.
+    pub refused: Causes,
     /// Connections that ended before they should.
     pub lost: Causes,
-    /// By connection number, if the run checks its messages.
+    /// By connection number, if the run checks its messages; `None` once it has gone on purpose.
     pub subscribers: Vec<Option<Subscriber>>,
     /// Messages that are not of this run.
     pub foreign_messages: u64,
@@ -40,28 +49,45 @@ impl Tally {
     pub fn merge(&mut self, other: Self) {
         self.connect_latency.merge(&other.connect_latency);
         self.delivery_latency.merge(&other.delivery_latency);
+        self.disturbed_latency.merge(&other.disturbed_latency);
+        self.reconnect_latency.merge(&other.reconnect_latency);
+        self.away.merge(&other.away);
         self.failed.merge(other.failed);
+        self.refused.merge(other.refused);
         self.lost.merge(other.lost);
         self.subscribers.extend(other.subscribers);
         self.foreign_messages += other.foreign_messages;
         self.misdelivered_messages += other.misdelivered_messages;
     }
 
-    /// Takes a message of the connection `number`, which belongs to this `run` or not.
-    pub fn check(&mut self, run: u32, number: usize, payload: &[u8], received_ns: u64) {
-        let subscriber = self.subscribers.get_mut(number).and_then(Option::as_mut);
-        match (Stamp::decode(payload), subscriber) {
-            (Some(stamp), Some(subscriber)) if stamp.run == run => {
-                if stamp.channel != subscriber.channel {
-                    self.misdelivered_messages += 1;
-                } else if subscriber.order.receive(stamp.publisher, stamp.sequence) {
-                    self.delivery_latency
-                        .record(received_ns.saturating_sub(stamp.intended_ns));
-                } else {
-                    self.foreign_messages += 1;
-                }
-            }
-            _ => self.foreign_messages += 1,
+    /// Takes a message of the connection `number`, which belongs to this `run` or not. What was meant to
+    /// go out before `start_ns` is told apart.
+    pub fn check(
+        &mut self,
+        (run, start_ns): (u32, u64),
+        number: usize,
+        payload: &[u8],
+        received_ns: u64,
+    ) {
+        let Some(stamp) = Stamp::decode(payload).filter(|stamp| stamp.run == run) else {
+            self.foreign_messages += 1;
+            return;
+        };
+        let Some(Some(subscriber)) = self.subscribers.get_mut(number) else {
+            // It was away: nobody can say what it must get.
+            return;
+        };
+        if stamp.channel != subscriber.channel {
+            self.misdelivered_messages += 1;
+        } else if subscriber.order.receive(stamp.publisher, stamp.sequence) {
+            let latency = if stamp.intended_ns < start_ns {
+                &mut self.delivery_latency
+            } else {
+                &mut self.disturbed_latency
+            };
+            latency.record(received_ns.saturating_sub(stamp.intended_ns));
+        } else {
+            self.foreign_messages += 1;
         }
     }
 }
