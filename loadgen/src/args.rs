@@ -34,6 +34,8 @@ pub enum Command {
     /// Cut many connections at once, let them come back as well-behaved clients do, and see what that does to
     /// the others
     Storm(StormArgs),
+    /// Replace connections steadily, and see whether the server's memory grows
+    Churn(ChurnArgs),
 }
 
 /// What every command takes.
@@ -238,12 +240,46 @@ pub struct StormArgs {
     pub give_up: Duration,
 }
 
-impl From<BackoffArgs> for Backoff {
-    fn from(args: BackoffArgs) -> Self {
+/// `churn`
+#[derive(Args, Debug)]
+pub struct ChurnArgs {
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: CommonArgs,
+
+    /// What those that stay get.
+    #[command(flatten)]
+    pub stayers: StayersArgs,
+
+    /// How replacements try again that do not get in; the first attempt comes at once.
+    #[command(flatten)]
+    pub backoff: BackoffArgs,
+
+    /// Connections replaced per minute, in percent of all; every tenth connection is never replaced
+    #[arg(long, value_name = "PERCENT", default_value = "5", value_parser = positive)]
+    pub replace_percent_per_minute: f64,
+
+    /// How long to replace
+    #[arg(long, value_name = "SECONDS", default_value = "1800", value_parser = seconds)]
+    pub duration: Duration,
+
+    /// Minutes after which the growth of the server's memory counts
+    #[arg(long, value_name = "MINUTES", default_value_t = 10.0)]
+    pub settle_minutes: f64,
+
+    /// Growth per thousand replaced connections above which the run fails [default: no limit]
+    #[arg(long, value_name = "BYTES", value_parser = positive)]
+    pub max_growth_bytes: Option<f64>,
+}
+
+impl BackoffArgs {
+    /// For clients whose first attempt comes at once or not.
+    pub fn backoff(self, starts_at_once: bool) -> Backoff {
         let ms = |ms| Duration::from_millis(u64::from(ms));
-        Self {
-            base: ms(args.backoff_base_ms),
-            cap: ms(args.backoff_cap_ms),
+        Backoff {
+            base: ms(self.backoff_base_ms),
+            cap: ms(self.backoff_cap_ms),
+            starts_at_once,
         }
     }
 }

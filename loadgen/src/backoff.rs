@@ -10,6 +10,8 @@ pub struct Backoff {
     pub base: Duration,
     /// Longest wait before any.
     pub cap: Duration,
+    /// The first attempt comes at once, and `base` is the longest wait before the second.
+    pub starts_at_once: bool,
 }
 
 /// Longest Retry-After that is honoured.
@@ -23,7 +25,10 @@ impl Backoff {
     }
 
     fn longest(&self, attempt: u32) -> Duration {
-        let factor = 2_u32.saturating_pow(attempt);
+        let Some(doublings) = attempt.checked_sub(u32::from(self.starts_at_once)) else {
+            return Duration::ZERO;
+        };
+        let factor = 2_u32.saturating_pow(doublings);
         self.base.saturating_mul(factor).min(self.cap)
     }
 }
@@ -35,12 +40,19 @@ mod tests {
     const BACKOFF: Backoff = Backoff {
         base: Duration::from_millis(100),
         cap: Duration::from_secs(5),
+        starts_at_once: false,
     };
 
     #[test]
     fn waits_grow_up_to_the_cap() {
         let longest = [0, 1, 5, 6, 40].map(|attempt| BACKOFF.longest(attempt).as_millis());
         assert_eq!(longest, [100, 200, 3200, 5000, 5000]);
+        let eager = Backoff {
+            starts_at_once: true,
+            ..BACKOFF
+        };
+        let longest = [0, 1, 2].map(|attempt| eager.longest(attempt).as_millis());
+        assert_eq!(longest, [0, 100, 200]);
         for attempt in 0..10 {
             assert!(BACKOFF.wait(attempt, None) <= BACKOFF.longest(attempt));
         }

@@ -44,6 +44,8 @@ pub struct Counters {
     pub returned: Count,
     /// Attempts to make one again that failed.
     pub refused: Count,
+    /// Connections that the server did not end after a Close frame.
+    pub unclosed: Count,
     /// Pings answered.
     pub pings: Count,
     /// Messages sent to be echoed.
@@ -69,6 +71,8 @@ pub struct Totals {
     pub returned: u64,
     /// Attempts to make one again that failed.
     pub refused: u64,
+    /// Connections that the server did not end after a Close frame.
+    pub unclosed: u64,
     /// Pings answered.
     pub pings: u64,
     /// Messages sent to be echoed.
@@ -95,6 +99,7 @@ impl Totals {
             replaced: sum.replaced + one.replaced.get(),
             returned: sum.returned + one.returned.get(),
             refused: sum.refused + one.refused.get(),
+            unclosed: sum.unclosed + one.unclosed.get(),
             pings: sum.pings + one.pings.get(),
             sent: sum.sent + one.sent.get(),
             messages: sum.messages + one.messages.get(),

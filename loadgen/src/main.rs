@@ -7,6 +7,7 @@
 
 mod args;
 mod backoff;
+mod churn;
 mod clock;
 mod connect;
 mod counters;
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
         Command::Fanout(args) => fanout::run(&args),
         Command::Echo(args) => echo::run(&args),
         Command::Storm(args) => storm::run(&args),
+        Command::Churn(args) => churn::run(&args),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

@@ -67,9 +67,19 @@ pub enum Departures {
         /// Of all connections, from 0 to 1.
         share: f64,
     },
+    /// One after the other, by reset and by Close in turn; none that [`Departures::stays`].
+    Steady {
+        /// Per second, over all threads.
+        rate: f64,
+    },
 }
 
 impl Departures {
+    /// True for the connections that no steady departure touches: every tenth.
+    pub fn stays(index: usize) -> bool {
+        index.is_multiple_of(10)
+    }
+
     /// True for an evenly spread `share` of all connections, by number.
     pub fn is_chosen(index: usize, share: f64) -> bool {
         Self::chosen(index + 1, share) > Self::chosen(index, share)
@@ -116,6 +126,7 @@ impl Run {
             backoff: Backoff {
                 base: Duration::ZERO,
                 cap: Duration::ZERO,
+                starts_at_once: true,
             },
             server_processes: Vec::new(),
             start_ns: AtomicU64::new(u64::MAX),
@@ -174,6 +185,15 @@ impl Run {
     /// When it began, or will; in the far future before anybody knows.
     pub fn start_ns(&self) -> u64 {
         self.start_ns.load(Ordering::Acquire)
+    }
+
+    /// When connections go that do so one after the other; its lanes are the threads.
+    pub fn departure_schedule(&self, rate: f64) -> Schedule {
+        Schedule {
+            start_ns: self.start_ns(),
+            rate,
+            lanes: self.shares.len() as u64,
+        }
     }
 
     /// Tells every thread to end.

@@ -92,6 +92,20 @@ impl Series {
     }
 }
 
+/// By how much `y` grows per unit of `x`: the slope of the line through the points with the least
+/// squared error; `None` if all points have the same `x`.
+pub fn slope(points: &[(f64, f64)]) -> Option<f64> {
+    let count = points.len() as f64;
+    let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / count;
+    let (mean_x, mean_y) = (mean(|point| point.0), mean(|point| point.1));
+    let spread: f64 = points.iter().map(|(x, _)| (x - mean_x).powi(2)).sum();
+    let common: f64 = points
+        .iter()
+        .map(|(x, y)| (x - mean_x) * (y - mean_y))
+        .sum();
+    (spread > 0.0).then(|| common / spread)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,5 +148,12 @@ mod tests {
             [(1.0, 5.0)]
         );
         assert_eq!(Series::default().rate(|sample| sample.messages), []);
+    }
+
+    #[test]
+    fn slopes_are_those_of_the_line() {
+        assert_eq!(slope(&[(0.0, 1.0), (1.0, 3.0), (2.0, 5.0)]), Some(2.0));
+        assert_eq!(slope(&[(1.0, 1.0), (1.0, 3.0)]), None);
+        assert_eq!(slope(&[]), None);
     }
 }

@@ -66,7 +66,7 @@ struct Found {
 fn plan(args: &StormArgs) -> Result<Run, String> {
     let mut run = stayers::plan(&args.common, &args.stayers)?;
     run.departures = Some(Departures::AtOnce { share: args.share });
-    run.backoff = args.backoff.into();
+    run.backoff = args.backoff.backoff(false);
     Ok(run)
 }
 

@@ -213,6 +213,38 @@ fn a_storm_passes_and_leaves_the_others_alone() {
 }
 
 #[test]
+fn replaced_connections_leave_nothing_behind() {
+    let server = Server::start(&["--shards", "2"]);
+    // 50 x 2400 % per minute for 3 s: 60 replacements.
+    let args = [
+        "--connections",
+        "50",
+        "--replace-percent-per-minute",
+        "2400",
+        "--duration",
+        "3",
+        "--settle-minutes",
+        "0",
+        "--rate",
+        "40",
+        "--max-growth-bytes",
+        "100000000",
+    ];
+    let report = drive_well(&server, "churn", "/channels/{channel}", &args);
+    let replaced = report["replaced"].as_u64().expect("a number");
+    assert!((30..=61).contains(&replaced), "{report}");
+    assert_eq!(report["back"], replaced);
+    assert_eq!(report["unclosed"], 0);
+    assert!(report["growth"]["bytes_per_thousand_replaced"].is_number());
+    let stayers = &report["stayers"];
+    assert!(stayers["stayed"].as_u64() >= Some(5) && stayers["lost_messages"] == 0);
+    let metrics = server.metrics();
+    assert_eq!(metrics.closes("peer_reset"), replaced.div_ceil(2) as f64);
+    // The metrics themselves came over the only connection that is left.
+    assert_eq!(metrics.sum("longwire_subscriptions"), 0.0);
+}
+
+#[test]
 fn without_all_connections_there_is_no_storm() {
     let server = Server::start(&["--max-connections", "12", "--shards", "1"]);
     let taken: Vec<_> = (0..12).map(|_| server.subscribe("taken")).collect();

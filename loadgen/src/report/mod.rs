@@ -1,11 +1,13 @@
 //! What a run found: as JSON with stable names, as a summary for people, and as a page with plots.
 
+mod churn;
 mod echo;
 mod fanout;
 mod idle;
 mod lines;
 mod storm;
 
+pub use churn::{ChurnReport, Growth};
 pub use echo::{EchoReport, MessageCost};
 pub use fanout::FanoutReport;
 pub use idle::IdleReport;

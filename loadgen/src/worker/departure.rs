@@ -1,14 +1,20 @@
 //! Connections that go on purpose and come back as well-behaved clients do.
 
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
+use std::time::Duration;
 
-use longwire::net::GiveWay;
+use longwire::net::{GiveWay, Stream};
+use longwire::proto::close::CloseCode;
+use longwire::proto::frame::Opcode;
 use monoio::time::sleep;
 
 use crate::clock::now_ns;
 use crate::run::Departures;
 
 use super::{Held, SLICE, START_POLL, Worker};
+
+/// Looks for a connection that may go; nearly all may.
+const PICKS: usize = 32;
 
 impl Worker {
     /// Lets connections go once the run says so.
@@ -21,6 +27,7 @@ impl Worker {
         }
         match plan {
             Departures::AtOnce { share } => self.cut(share, &give_way).await,
+            Departures::Steady { rate } => self.replace(rate).await,
         }
     }
 
@@ -45,6 +52,63 @@ impl Worker {
         }
     }
 
+    /// Lets one connection after the other go, each by another way than the last.
+    async fn replace(self: &Rc<Self>, rate: f64) {
+        let schedule = self.run.departure_schedule(rate);
+        for n in 0.. {
+            let due_ns = schedule.due_ns(self.thread as u64, n);
+            sleep(Duration::from_nanos(due_ns.saturating_sub(now_ns()))).await;
+            if !self.run.is_under_way(now_ns()) {
+                return;
+            }
+            let Some(number) = self.choose() else {
+                continue;
+            };
+            if n % 2 == 0 {
+                self.leave_by_reset(number);
+            } else {
+                self.leave_by_close(number);
+            }
+        }
+    }
+
+    /// Any open connection that may go; `None` if a few looks find none.
+    fn choose(&self) -> Option<usize> {
+        let slots = self.slots.borrow();
+        let mut picks = std::iter::repeat_with(|| fastrand::usize(..self.share.connections));
+        let may_go = |number: &usize| {
+            !Departures::stays(self.share.first + number)
+                && slots.is_open(*number)
+                && !slots.is_leaving(*number)
+        };
+        picks.by_ref().take(PICKS).find(may_go)
+    }
+
+    /// Closes a connection as RFC 6455 says; its task brings it back when the server has ended it. A server
+    /// that does not is not waited for longer than for a connection.
+    fn leave_by_close(self: &Rc<Self>, number: usize) {
+        let Some(stream) = self.slots.borrow_mut().start_leaving(number) else {
+            return;
+        };
+        self.note_left(number);
+        let code = CloseCode::Normal.code().to_be_bytes();
+        // If it cannot be sent, the connection has ended, and its task finds that out.
+        let _ = self.reply(number, Opcode::Close, &code);
+        monoio::spawn(Rc::clone(self).reset_unless_closed(number, Rc::downgrade(&stream)));
+    }
+
+    async fn reset_unless_closed(self: Rc<Self>, number: usize, stream: Weak<Stream>) {
+        sleep(self.run.connect_timeout).await;
+        let mut slots = self.slots.borrow_mut();
+        if stream
+            .upgrade()
+            .is_some_and(|stream| slots.holds(number, &stream))
+        {
+            self.counters().unclosed.add(1);
+            slots.reset(number);
+        }
+    }
+
     fn note_left(&self, number: usize) {
         self.counters().replaced.add(1);
         if let Some(subscriber) = self.tally.borrow_mut().subscribers.get_mut(number) {
@@ -57,7 +121,7 @@ impl Worker {
         match self.run.departures {
             // All of them since the cut, however long it takes this program to notice.
             Some(Departures::AtOnce { .. }) => self.run.start_ns(),
-            None => now_ns(),
+            Some(Departures::Steady { .. }) | None => now_ns(),
         }
     }
 

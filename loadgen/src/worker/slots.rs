@@ -55,6 +55,12 @@ impl Slots {
         self.slots[number].stream.is_some()
     }
 
+    /// True while `stream` is the connection in this place.
+    pub fn holds(&self, number: usize, stream: &Rc<Stream>) -> bool {
+        let now = self.slots[number].stream.as_ref();
+        now.is_some_and(|now| Rc::ptr_eq(now, stream))
+    }
+
     /// Takes over a connection.
     pub fn fill(&mut self, number: usize, stream: Rc<Stream>) {
         self.slots[number].stream = Some(stream);
@@ -70,6 +76,14 @@ impl Slots {
     /// True if a connection goes on purpose.
     pub fn is_leaving(&self, number: usize) -> bool {
         self.slots[number].leaving
+    }
+
+    /// Notes that a connection goes on purpose, and gives it; `None` if it is not open.
+    pub fn start_leaving(&mut self, number: usize) -> Option<Rc<Stream>> {
+        let slot = &mut self.slots[number];
+        let stream = slot.stream.as_ref().map(Rc::clone)?;
+        slot.leaving = true;
+        Some(stream)
     }
 
     /// Resets a connection as soon as its task looks; false if it is not open.
@@ -123,14 +137,10 @@ impl Slots {
 
     /// Goes on sending what waits on `stream`; true if nothing is left, or the connection is another by now.
     pub fn send_more(&mut self, number: usize, stream: &Rc<Stream>) -> Result<bool, Cause> {
-        let slot = &mut self.slots[number];
-        if !slot
-            .stream
-            .as_ref()
-            .is_some_and(|now| Rc::ptr_eq(now, stream))
-        {
+        if !self.holds(number, stream) {
             return Ok(true);
         }
+        let slot = &mut self.slots[number];
         let sent = offer(stream, &slot.unsent)?;
         if sent == slot.unsent.len() {
             // Not cleared but dropped: an idle connection keeps no buffer.
