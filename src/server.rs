@@ -36,6 +36,9 @@ const EXIT_INTERRUPTED: i32 = 130;
 const DRAIN_GRACE: Duration = Duration::from_secs(5);
 /// How often the memory in use is read.
 const MEMORY_SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a port in use is waited for, and how often it is looked at.
+const PORT_PATIENCE: Duration = Duration::from_secs(1);
+const PORT_RETRY: Duration = Duration::from_millis(50);
 /// Bytes of publications in one inbox, over all senders.
 const INBOX_BYTES: usize = 64 * 1024 * 1024;
 
@@ -142,7 +145,7 @@ fn doors(config: &Config) -> Result<Vec<Door>, Failure> {
 
 /// Finds out whether a port is free, and which one port 0 stands for.
 fn claim_port(address: &SocketAddr) -> Result<SocketAddr, Failure> {
-    ensure_port_free(*address).map_err(|error| {
+    wait_for_port(address).map_err(|error| {
         let cure = match error.kind() {
             io::ErrorKind::AddrInUse => {
                 ": another process listens there; stop it, or choose another port with --listen"
@@ -155,6 +158,20 @@ fn claim_port(address: &SocketAddr) -> Result<SocketAddr, Failure> {
         };
         Failure::new(format!("cannot listen on {address}: {error}{cure}"))
     })
+}
+
+/// A port may be in use a moment longer than the process that used it: the kernel takes a killed
+/// server's rings, and with them its listeners, apart in the background.
+fn wait_for_port(address: &SocketAddr) -> io::Result<SocketAddr> {
+    let deadline = Instant::now() + PORT_PATIENCE;
+    loop {
+        match ensure_port_free(*address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                thread::sleep(PORT_RETRY);
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 /// Starts the thread that waits for signals.

@@ -200,6 +200,8 @@ settings! {
         ready_timeout_ms: u32 = 10_000, timer(1, HOUR_MS);
         /// Time from the end of a head to the end of its body.
         body_timeout_ms: u32 = 30_000, timer(1, HOUR_MS);
+        /// Slower bodies are given up after a few seconds, whatever time is left; 0 = none is too slow.
+        body_min_bytes_per_s: u32 = 1_024, bytes(0, 1_024 * MIB);
         /// Time a connection may stay open between two requests.
         keepalive_timeout_ms: u32 = 75_000, timer(1, HOUR_MS);
         /// Requests served on one connection before it is closed.

@@ -99,7 +99,20 @@ pub(super) struct Body {
     framing: Framing,
     /// The body so far.
     pub bytes: Vec<u8>,
+    began_s: u32,
 }
+
+/// What is asked of a body's pace.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BodyPace {
+    /// It must be complete within this time, in seconds.
+    pub timeout_s: u32,
+    /// From its beginning to any look at it, it must have come at this rate.
+    pub min_bytes_per_s: u32,
+}
+
+/// Seconds between looks at the pace of a body.
+const PACE_LOOK_S: u32 = 5;
 
 enum Framing {
     Length(usize),
@@ -230,6 +243,7 @@ impl HttpStage {
         head: Box<[u8]>,
         length: BodyLength,
         body_bytes: usize,
+        now_s: u32,
     ) -> Result<(), HttpError> {
         let framing = match length {
             BodyLength::None => Framing::Length(0),
@@ -243,12 +257,21 @@ impl HttpStage {
             head,
             framing,
             bytes: Vec::new(),
+            began_s: now_s,
         });
         Ok(())
     }
 }
 
 impl Body {
+    /// When to look at its pace next, in seconds; `None` if it is too slow by now.
+    pub fn next_look_s(&self, pace: &BodyPace, now_s: u32) -> Option<u32> {
+        let end_s = self.began_s.saturating_add(pace.timeout_s);
+        let due = u64::from(now_s - self.began_s) * u64::from(pace.min_bytes_per_s);
+        let is_in_time = now_s < end_s && self.bytes.len() as u64 >= due;
+        is_in_time.then(|| end_s.min(now_s + PACE_LOOK_S))
+    }
+
     /// The request; its head was parsed before.
     pub fn request(&self) -> Result<Request<'_>, HttpError> {
         parse_request(&self.head)

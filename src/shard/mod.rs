@@ -206,7 +206,7 @@ pub(crate) struct Limits {
     heartbeat: HeartbeatTimes,
     control_frames_per_s: u8,
     ready_timeout_s: u32,
-    body_timeout_s: u32,
+    body_pace: http::BodyPace,
     keepalive_timeout_s: u32,
     message_timeout_s: u32,
     close_timeout_s: u32,
@@ -243,7 +243,10 @@ impl Limits {
             control_frames_per_s: u8::try_from(config.websocket.control_frames_per_s)
                 .unwrap_or(u8::MAX),
             ready_timeout_s: timeout(config.http.ready_timeout_ms),
-            body_timeout_s: timeout(config.http.body_timeout_ms),
+            body_pace: http::BodyPace {
+                timeout_s: timeout(config.http.body_timeout_ms),
+                min_bytes_per_s: config.http.body_min_bytes_per_s,
+            },
             keepalive_timeout_s: timeout(config.http.keepalive_timeout_ms),
             message_timeout_s: timeout(config.websocket.message_timeout_ms),
             close_timeout_s: timeout(config.websocket.close_timeout_ms),

@@ -481,8 +481,12 @@ impl Core {
         http.answer_headers = (self.shared.handler.admit)(self, &exchange)
             .map_err(|reply| Refusal::Reply(reply, last))?;
         let (length, expects) = (request.body, request.expect_continue);
-        http.begin_body(head, length, self.shared.config.http.body_bytes)?;
-        http.deadline_s = self.now_s() + self.limits.body_timeout_s;
+        let now_s = self.now_s();
+        http.begin_body(head, length, self.shared.config.http.body_bytes, now_s)?;
+        if let Phase::Body(body) = &http.phase {
+            let look_s = body.next_look_s(&self.limits.body_pace, now_s);
+            http.deadline_s = look_s.unwrap_or(now_s);
+        }
         if expects && http.input.is_empty() {
             self.send(key, CONTINUE);
         }
@@ -507,7 +511,7 @@ impl Core {
         match (self.shared.handler.answer)(self, &exchange) {
             Answer::Reply(reply) => Ok(self.reply(key, http, &reply, connection)),
             Answer::AwaitPublished(reply) => {
-                http.deadline_s = self.now_s() + self.limits.body_timeout_s;
+                http.deadline_s = self.now_s() + self.limits.body_pace.timeout_s;
                 http.phase = Phase::AwaitPublished { reply, connection };
                 Ok(After::Wait)
             }

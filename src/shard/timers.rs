@@ -161,9 +161,19 @@ impl Core {
 
     /// A connection took too long over a request, or did not send one.
     fn expire_http(&mut self, key: Key) {
-        let Some(Stage::Http(http)) = self.stage(key) else {
+        let now_s = self.now_s();
+        let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
+        let Stage::Http(http) = &mut session.stage else {
+            return;
+        };
+        if let Phase::Body(body) = &http.phase
+            && let Some(look_s) = body.next_look_s(&self.limits.body_pace, now_s)
+        {
+            http.deadline_s = look_s;
+            return;
+        }
         match http.phase {
             Phase::ProxyHeader => self.end_unproxied(key),
             Phase::Head if http.served > 0 && http.input.is_empty() => {

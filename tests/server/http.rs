@@ -355,6 +355,27 @@ fn a_head_that_trickles_in_is_ended_all_the_same() {
     expect_timeout(&mut peer, 408);
 }
 
+/// The time for a body is long here; it is its pace that ends it. A faster one in the same time is taken.
+#[test]
+fn a_body_that_trickles_in_is_408_long_before_its_time() {
+    let server = Server::with(&["http.body_timeout_ms=600000"]);
+    let post = |length: usize| {
+        let host = server.host();
+        format!("POST /channels/demo HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n")
+    };
+    let mut slow = server.connect();
+    slow.send(post(1_000_000));
+    let mut fast = server.connect();
+    fast.send(post(1_000_000) + &"x".repeat(500_000));
+    wait_until("the trickle is cut off", || {
+        slow.offer("y", Delivery::Whole);
+        slow.has_input(std::time::Duration::from_millis(20))
+    });
+    expect_timeout(&mut slow, 408);
+    fast.send("x".repeat(500_000));
+    assert_eq!(fast.response().status, 200);
+}
+
 #[test]
 fn a_body_that_stalls_is_408() {
     let server = Server::with(&["http.body_timeout_ms=1000"]);

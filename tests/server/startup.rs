@@ -66,6 +66,17 @@ fn readiness_is_written_to_the_descriptor_asked_for() {
 }
 
 #[test]
+fn it_starts_again_at_once_on_the_port_of_one_that_was_killed() {
+    let killed = Server::start(&[]);
+    let host = killed.host();
+    let client = killed.subscribe("demo");
+    drop(killed);
+    let successor = Server::start_on(&host, &[]);
+    assert_eq!(successor.host(), host);
+    drop(client);
+}
+
+#[test]
 fn every_shard_has_a_file_table_of_its_own() {
     let server = Server::start(&["--shards", "3"]);
     let clients: Vec<TcpStream> = (0..90)
