@@ -185,7 +185,7 @@
 //! | To … | go to |
 //! |---|---|
 //! | add an endpoint | two functions in a new file of `src/endpoints/`, a row in `ROUTES`, a row in the README's table of URLs |
-//! | add a transport | its bytes in `src/proto/`; its endpoint; a variant of `Answer` (`src/shard/mod.rs`) and one of `Stage` (`src/shard/session.rs`). The compiler then names every place that must decide: `answer_request` and `received` in `src/shard/receive.rs`, `reschedule` and `expire_session` in `src/shard/timers.rs`, `drain_session` in `src/shard/drain.rs`, `is_paused` and its neighbours in `src/shard/session.rs`. `Core::open` shows how a session changes its stage, `Core::deliver` is where publications are framed, for WebSockets only so far |
+//! | add a transport | its bytes in `src/proto/`; its endpoint; a variant of `Answer` (`src/shard/mod.rs`) and one of `Stage` (`src/shard/session.rs`). The compiler then names every place that must decide: `answer_request` in `src/shard/requests.rs`, `received` in `src/shard/receive.rs`, `reschedule` and `expire_session` in `src/shard/timers.rs`, `drain_session` in `src/shard/drain.rs`, `is_paused` and its neighbours in `src/shard/session.rs`. `Core::open` shows how a session changes its stage, `Core::deliver` is where publications are framed, for WebSockets only so far |
 //! | add a metric | a field of `ShardMetrics` and a row of `FAMILIES` or `LABELLED` in `src/metrics.rs`, a row in the README |
 //! | add a reason for closing or refusing | a variant in `src/metrics.rs` |
 //! | add a setting | a row in `src/config/settings.rs`; relations between settings in `src/config/rules.rs`; then `UPDATE_README=1 cargo test --test readme` |

@@ -39,7 +39,7 @@ impl Core {
         }
     }
 
-    /// False if there was nothing to do for this session.
+    /// False if there was nothing to do for it.
     fn drain_session(&mut self, key: Key, is_late: bool) -> bool {
         let Some(session) = self.sessions.get_mut(key) else {
             return false;

@@ -10,7 +10,9 @@
 //! | `admission` | who is let in |
 //! | `addresses` | connections by client address, over all shards |
 //! | `session` | what is remembered of one connection |
-//! | `receive` | bytes in: requests, frames, and what they lead to |
+//! | `receive` | bytes in |
+//! | `requests`, `http` | of an HTTP connection: requests, answers, the upgrade |
+//! | `frames` | of a WebSocket: messages, and what they lead to |
 //! | `send` | bytes out: the one outbox and how a session ends |
 //! | `channels` | publish, subscribe, and their traffic between shards |
 //! | `fanout` | passes over the subscribers |
@@ -26,12 +28,14 @@ mod channels;
 mod doorbell;
 mod drain;
 mod fanout;
+mod frames;
 mod http;
 mod inbox;
 mod local_bell;
 mod park_flag;
 mod peer_log;
 mod receive;
+mod requests;
 mod send;
 mod session;
 mod tasks;

@@ -1,0 +1,558 @@
+//! An HTTP connection's bytes in: requests, their answers, and the way from HTTP to WebSocket.
+
+use crate::hub::{Committed, Encoding, Key, Refused, Vitals};
+use crate::metrics::CloseReason;
+use crate::proto::deflate::DeflateParams;
+use crate::proto::handshake::write_switching_protocols;
+use crate::proto::http::{
+    CONTINUE, ConnectionHeader, HttpError, Response, parse_request, write_response,
+};
+use crate::proto::message::MessageReader;
+
+use super::channels::{Subscribed, Upgrade};
+use super::http::{Accept, Body, ConnectionPlan, HttpStage, Phase, Progress};
+use super::session::{Deflate, Extras, Stage, WebSocketStage};
+use super::{Answer, Core, Exchange, Headers, Reply};
+
+/// Bytes of requests being received that one shard holds, over all its connections.
+const REQUEST_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+impl Core {
+    pub(super) fn receive_http(&mut self, key: Key, bytes: &[u8]) {
+        let Some(mut http) = self.take_http(key) else {
+            return;
+        };
+        let before = http.held_bytes();
+        let begins = http.is_idle() && http.served > 0;
+        let received = http.receive(bytes);
+        self.count_request_bytes(before, http.held_bytes());
+        if begins {
+            // The next request of a kept connection has as long as the first.
+            http.deadline_s = self.now_s() + self.limits.ready_timeout_s;
+        }
+        match received {
+            Ok(()) if self.request_bytes > REQUEST_BYTES_MAX => {
+                let error = HttpError {
+                    status: 503,
+                    reason: "too many requests are being received",
+                };
+                self.refuse_request(key, http, error);
+            }
+            Ok(()) => self.run_http(key, http),
+            Err(error) => self.refuse_request(key, http, error),
+        }
+    }
+
+    /// Goes on with a connection whose answers are all out.
+    pub(super) fn resume_http(&mut self, key: Key) {
+        if let Some(http) = self.take_http(key) {
+            self.run_http(key, http);
+        }
+        self.wake_if_resumed(key);
+    }
+
+    /// Goes on with a connection's requests as far as its bytes and its answers allow.
+    fn run_http(&mut self, key: Key, mut http: Box<HttpStage>) {
+        loop {
+            // It may have ended with the last answer, or be full of it: the next request waits then.
+            let takes_more = self
+                .sessions
+                .get(key)
+                .is_some_and(|session| session.outbox.is_none());
+            if !takes_more {
+                return self.put_http(key, http);
+            }
+            let before = http.held_bytes();
+            let progress = http.advance(&self.limits.head, self.shared.config.http.body_bytes);
+            self.count_request_bytes(before, http.held_bytes());
+            let step = match progress {
+                Ok(Progress::More) => return self.put_http(key, http),
+                Ok(Progress::Proxied(Ok(client))) => match self.proxied(key, &mut http, client) {
+                    Ok(()) => Ok(()),
+                    Err(reply) => {
+                        self.put_http(key, http);
+                        return self.reply_and_finish(key, &reply, CloseReason::Refused);
+                    }
+                },
+                Ok(Progress::Proxied(Err(_))) => {
+                    self.put_http(key, http);
+                    return self.end_unproxied(key);
+                }
+                Ok(Progress::Head(head)) => self.admit_request(key, &mut http, head),
+                Ok(Progress::Request(body)) => match self.answer_request(key, &mut http, &body) {
+                    Ok(after) if after.is_over() => {
+                        return self.after_answer(key, http, after);
+                    }
+                    Ok(_) => Ok(()),
+                    Err(error) => Err(Refusal::Error(error)),
+                },
+                Err(error) => Err(Refusal::Error(error)),
+            };
+            match step {
+                Ok(()) => {}
+                Err(Refusal::Error(error)) => return self.refuse_request(key, http, error),
+                Err(Refusal::Reply(reply, connection)) => {
+                    self.put_http(key, http);
+                    self.write_reply(key, &reply, &Headers::new(), false, connection);
+                    return self.finish(key, CloseReason::HttpDone);
+                }
+            }
+        }
+    }
+
+    /// A head is complete: may the request go on to its body?
+    fn admit_request(
+        &mut self,
+        key: Key,
+        http: &mut HttpStage,
+        head: Box<[u8]>,
+    ) -> Result<(), Refusal> {
+        let request = parse_request(&head)?;
+        let last = ConnectionPlan {
+            keep_alive: false,
+            ..ConnectionPlan::of(&request)
+        };
+        self.identify(key, http, &request)
+            .map_err(|reply| Refusal::Reply(reply, last))?;
+        let exchange = Exchange {
+            request: &request,
+            body: &[],
+            client: http.client,
+            session: key,
+        };
+        http.answer_headers = (self.shared.handler.admit)(self, &exchange)
+            .map_err(|reply| Refusal::Reply(reply, last))?;
+        let (length, expects) = (request.body, request.expect_continue);
+        let now_s = self.now_s();
+        http.begin_body(head, length, self.shared.config.http.body_bytes, now_s)?;
+        if let Phase::Body(body) = &http.phase {
+            let look_s = body.next_look_s(&self.limits.body_pace, now_s);
+            http.deadline_s = look_s.unwrap_or(now_s);
+        }
+        if expects && http.input.is_empty() {
+            self.send(key, CONTINUE);
+        }
+        Ok(())
+    }
+
+    fn answer_request(
+        &mut self,
+        key: Key,
+        http: &mut HttpStage,
+        body: &Body,
+    ) -> Result<After, HttpError> {
+        let request = body.request()?;
+        let exchange = Exchange {
+            request: &request,
+            body: &body.bytes,
+            client: http.client,
+            session: key,
+        };
+        let mut connection = ConnectionPlan::of(&request);
+        connection.keep_alive &= self.may_keep_alive(http);
+        match (self.shared.handler.answer)(self, &exchange) {
+            Answer::Reply(reply) => Ok(self.reply(key, http, &reply, connection)),
+            Answer::AwaitPublished(reply) => {
+                http.deadline_s = self.now_s() + self.limits.body_pace.timeout_s;
+                http.phase = Phase::AwaitPublished { reply, connection };
+                Ok(After::Wait)
+            }
+            Answer::Upgrade(upgrade) => Ok(self.upgrade(key, http, upgrade, connection)),
+        }
+    }
+
+    fn may_keep_alive(&self, http: &HttpStage) -> bool {
+        let served = http.served + 1;
+        !self.is_draining && !http.is_last && served < self.shared.config.http.keepalive_requests
+    }
+
+    /// Sends an answer. The connection then waits for its next request, or ends.
+    fn reply(
+        &mut self,
+        key: Key,
+        http: &mut HttpStage,
+        reply: &Reply,
+        connection: ConnectionPlan,
+    ) -> After {
+        let keep_alive = connection.keep_alive && !reply.close;
+        let headers = std::mem::take(&mut http.answer_headers);
+        self.write_reply(key, reply, &headers, keep_alive, connection);
+        if http.is_proxy {
+            // The next request may be another client's.
+            self.release_place(key);
+        }
+        http.served += 1;
+        http.phase = Phase::Head;
+        // A request that has begun to come already has no more time than the first.
+        let timeout_s = match http.input.is_empty() {
+            true => self.limits.keepalive_timeout_s,
+            false => self.limits.ready_timeout_s,
+        };
+        http.deadline_s = self.now_s() + timeout_s;
+        if keep_alive {
+            After::Next
+        } else {
+            After::Finish
+        }
+    }
+
+    fn write_reply(
+        &mut self,
+        key: Key,
+        reply: &Reply,
+        further_headers: &Headers,
+        keep_alive: bool,
+        connection: ConnectionPlan,
+    ) {
+        let header = match (keep_alive, connection.is_http10) {
+            (false, _) => ConnectionHeader::Close,
+            (true, true) => ConnectionHeader::KeepAlive,
+            (true, false) => ConnectionHeader::Omit,
+        };
+        let headers: Vec<(&str, &str)> = reply
+            .headers
+            .iter()
+            .chain(further_headers)
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        let response = Response {
+            status: reply.status,
+            content_type: reply.content_type,
+            headers: &headers,
+            body: &reply.body,
+        };
+        let mut out = Vec::with_capacity(256 + reply.body.len());
+        write_response(&mut out, &response, header, connection.head_only);
+        self.send(key, out);
+    }
+
+    /// Answers, then ends the connection.
+    pub(super) fn reply_and_finish(&mut self, key: Key, reply: &Reply, reason: CloseReason) {
+        let last = ConnectionPlan {
+            keep_alive: false,
+            is_http10: false,
+            head_only: false,
+        };
+        self.write_reply(key, reply, &Headers::new(), false, last);
+        self.finish(key, reason);
+    }
+
+    /// A request that cannot be read any further.
+    fn refuse_request(&mut self, key: Key, mut http: Box<HttpStage>, error: HttpError) {
+        let mut reply = Reply::from(error);
+        reply.headers.append(&mut http.answer_headers);
+        self.put_http(key, http);
+        self.reply_and_finish(key, &reply, CloseReason::HttpError);
+    }
+
+    fn after_answer(&mut self, key: Key, http: Box<HttpStage>, after: After) {
+        match after {
+            After::Next | After::Wait => self.put_http(key, http),
+            After::Finish => {
+                self.put_http(key, http);
+                self.finish(key, CloseReason::HttpDone);
+            }
+            After::Open(accept) => self.open(key, *http, accept),
+        }
+    }
+
+    /// The owner said what became of the publication a request waits for.
+    pub(super) fn answer_published(&mut self, key: Key, outcome: Result<Committed, Refused>) {
+        let Some(mut http) = self.take_http(key) else {
+            return;
+        };
+        let Phase::AwaitPublished { reply, connection } = http.phase else {
+            return self.put_http(key, http);
+        };
+        http.phase = Phase::Head;
+        let after = self.reply(key, &mut http, &reply(outcome), connection);
+        self.go_on(key, http, after);
+    }
+
+    /// After an answer that had to be waited for: the next request may be there already.
+    fn go_on(&mut self, key: Key, http: Box<HttpStage>, after: After) {
+        match after {
+            After::Next => self.run_http(key, http),
+            after => self.after_answer(key, http, after),
+        }
+        self.wake_if_resumed(key);
+    }
+
+    fn take_http(&mut self, key: Key) -> Option<Box<HttpStage>> {
+        let stage = &mut self.sessions.get_mut(key)?.stage;
+        match std::mem::replace(stage, Stage::Busy) {
+            Stage::Http(http) => Some(http),
+            other => {
+                *stage = other;
+                None
+            }
+        }
+    }
+
+    fn put_http(&mut self, key: Key, http: Box<HttpStage>) {
+        match self.sessions.get_mut(key) {
+            Some(session) if matches!(session.stage, Stage::Busy) => {
+                session.stage = Stage::Http(http);
+                self.reschedule(key);
+            }
+            // It ended while its request was answered.
+            _ => {
+                self.count_request_bytes(http.held_bytes(), 0);
+                super::wake(http.waker);
+            }
+        }
+    }
+
+    fn upgrade(
+        &mut self,
+        key: Key,
+        http: &mut HttpStage,
+        upgrade: Upgrade,
+        connection: ConnectionPlan,
+    ) -> After {
+        if let Err(refused) = self.admit_handshake() {
+            return self.reply(key, http, &refused, connection);
+        }
+        let accept = Accept {
+            key: upgrade.key,
+            purpose: upgrade.purpose,
+            deflate: upgrade.deflate,
+        };
+        let subscribed = match &upgrade.channel {
+            Some(channel) => self.subscribe(key, channel, encoding(upgrade.deflate)),
+            None => Subscribed::Now,
+        };
+        match subscribed {
+            Subscribed::Now => After::Open(accept),
+            Subscribed::Pending => {
+                http.deadline_s = self.now_s() + self.limits.ready_timeout_s;
+                http.phase = Phase::AwaitJoined { accept };
+                After::Wait
+            }
+            Subscribed::Refused => self.reply(key, http, &too_many_channels(), connection),
+        }
+    }
+
+    /// In what form a session that waits for the owner of its channel will get publications. `None` if
+    /// it does not wait.
+    pub(super) fn awaited_encoding(&self, key: Key) -> Option<Encoding> {
+        match self.stage(key) {
+            Some(Stage::Http(http)) => match &http.phase {
+                Phase::AwaitJoined { accept } => Some(encoding(accept.deflate)),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The owner delivers now: the WebSocket that waited for it opens.
+    pub(super) fn open_joined(&mut self, key: Key) {
+        let Some(mut http) = self.take_http(key) else {
+            return;
+        };
+        match std::mem::replace(&mut http.phase, Phase::Head) {
+            Phase::AwaitJoined { accept } => {
+                self.go_on(key, http, After::Open(accept));
+            }
+            phase => {
+                http.phase = phase;
+                self.put_http(key, http);
+            }
+        }
+    }
+
+    /// The channel a WebSocket waited for cannot be opened.
+    pub(super) fn refuse_joined(&mut self, key: Key) {
+        if matches!(self.stage(key), Some(Stage::Http(_))) {
+            self.reply_and_finish(key, &too_many_channels(), CloseReason::Refused);
+        }
+    }
+
+    /// Answers 101; what came after the request belongs to the WebSocket.
+    fn open(&mut self, key: Key, http: HttpStage, accept: Accept) {
+        let mut switching = Vec::with_capacity(160);
+        write_switching_protocols(&mut switching, &accept.key, None, accept.deflate.as_ref());
+        let extras = accept.deflate.map(|params| {
+            Box::new(Extras {
+                deflate: Some(Deflate::new(params)),
+                ..Extras::default()
+            })
+        });
+        self.count_request_bytes(http.held_bytes(), 0);
+        let first_ping_s = self
+            .random
+            .u32(1..=self.limits.heartbeat.ping_interval_s.max(1));
+        let now_s = self.now_s();
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        session.vitals = Vitals::new(now_s, first_ping_s);
+        session.stage = Stage::WebSocket(WebSocketStage {
+            reader: MessageReader::new(),
+            extras,
+            message_deadline_s: 0,
+            purpose: accept.purpose,
+        });
+        self.send(key, switching);
+        self.reschedule(key);
+        super::wake(http.waker);
+        let mut rest = http.input;
+        if !rest.is_empty() {
+            self.receive_frames(key, &mut rest);
+        }
+    }
+}
+
+/// In what form a session gets publications. Where the server's messages refer to earlier ones, they
+/// are compressed for each session by itself, from the plain frames.
+fn encoding(deflate: Option<DeflateParams>) -> Encoding {
+    match deflate {
+        Some(params) if params.server_no_context_takeover => Encoding::Deflate {
+            window_bits: params.server_window_bits(),
+        },
+        _ => Encoding::Plain,
+    }
+}
+
+/// What follows an answer.
+enum After {
+    /// The next request.
+    Next,
+    /// An answer of another shard.
+    Wait,
+    /// The end of the connection.
+    Finish,
+    /// A WebSocket.
+    Open(Accept),
+}
+
+impl After {
+    /// True if no further request is to be looked at now.
+    fn is_over(&self) -> bool {
+        !matches!(self, Self::Next)
+    }
+}
+
+/// Why a request got no further than its head.
+enum Refusal {
+    /// It is malformed or over a limit.
+    Error(HttpError),
+    /// An endpoint would not have it.
+    Reply(Reply, ConnectionPlan),
+}
+
+impl From<HttpError> for Refusal {
+    fn from(error: HttpError) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl From<HttpError> for Reply {
+    fn from(error: HttpError) -> Self {
+        let mut reply = Self::text(error.status, error.reason).closing();
+        for (name, value) in error.headers() {
+            reply = reply.with(name, *value);
+        }
+        reply
+    }
+}
+
+fn too_many_channels() -> Reply {
+    Reply::text(503, "too many channels")
+        .with("Retry-After", "5")
+        .closing()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::Shutdown;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::shard::testing::{CountedWakes, upgrade, with_cores};
+
+    #[test]
+    fn requests_of_a_client_that_is_gone_are_dropped() {
+        with_cores(2, Config::default(), |bed| {
+            let (own, other) = (bed.channel_of(0), bed.channel_of(1));
+            let mut client = bed.connect(0);
+            let publish = format!(
+                "POST /channels/{other} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx"
+            );
+            let requests = publish + &upgrade(&format!("/channels/{own}"));
+            bed.say(&mut client, requests.as_bytes());
+            let (waker, wakes) = CountedWakes::waker();
+            assert!(!bed.cores[0].is_resumed(client.key, &waker));
+            client.reset();
+            bed.pass_messages();
+            // Its task learns of it, and no channel is kept open for it.
+            assert_eq!(wakes.count(), 1);
+            assert_eq!(bed.cores[0].sessions.len(), 0);
+            assert_eq!(bed.cores[0].local.len(), 0);
+            assert_eq!(bed.cores[0].metrics.request_body_bytes.get(), 0);
+        });
+    }
+
+    #[test]
+    fn answers_are_given_as_they_are_taken_and_to_the_last_one() {
+        const ASKED: usize = 20;
+        with_cores(1, Config::default(), |bed| {
+            let request = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+            let last = b"GET / HTTP/1.0\r\n\r\n";
+            let mut client = bed.connect(0);
+            bed.say(&mut client, &request.repeat(ASKED - 1));
+            client.socket.write_all(last).unwrap();
+            // Half closed, as some clients do with their last request.
+            client.socket.shutdown(Shutdown::Write).unwrap();
+            bed.receive(&client);
+            let (shard, key) = (client.shard, client.key);
+            let reader = std::thread::spawn(move || {
+                let mut answers = Vec::new();
+                client.socket.read_to_end(&mut answers).unwrap();
+                answers
+            });
+            while bed.cores[shard].sessions.get(key).is_some() {
+                bed.flush_all(shard);
+                bed.receive_at(shard, key);
+            }
+            let answers = reader.join().unwrap();
+            let page = include_bytes!("../console/index.html");
+            assert!(answers.len() > ASKED * page.len());
+            assert!(answers.ends_with(page));
+            assert_eq!(bed.cores[0].metrics.outbox_bytes.get(), 0);
+        });
+    }
+
+    #[test]
+    fn a_head_request_that_is_refused_gets_a_head_only() {
+        with_cores(1, Config::default(), |bed| {
+            let mut client = bed.connect(0);
+            bed.say(
+                &mut client,
+                b"HEAD /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            );
+            assert!(client.head().starts_with("HTTP/1.1 404 "));
+            let mut rest = Vec::new();
+            client.socket.read_to_end(&mut rest).unwrap();
+            assert!(rest.is_empty());
+        });
+    }
+
+    #[test]
+    fn an_idle_connection_keeps_no_buffer() {
+        with_cores(1, Config::default(), |bed| {
+            let mut client = bed.connect(0);
+            let mut request = b"POST /channels/a HTTP/1.1\r\nHost: localhost\r\n".to_vec();
+            request.extend_from_slice(b"Content-Length: 20000\r\n\r\n");
+            request.resize(request.len() + 20_000, b'x');
+            bed.say(&mut client, &request);
+            assert!(client.head().starts_with("HTTP/1.1 200 "));
+            let Some(Stage::Http(http)) = bed.cores[0].stage(client.key) else {
+                panic!("the connection is kept");
+            };
+            assert!(http.is_idle());
+            assert_eq!(http.input.capacity(), 0);
+        });
+    }
+}
