@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::backoff::Backoff;
 use crate::plan::{Cores, Sources};
-use crate::target::Target;
+use crate::target::{CHANNEL, HttpTarget, Target};
 
 /// Drives a push server with many connections and says what it measured.
 ///
@@ -36,6 +36,8 @@ pub enum Command {
     Storm(StormArgs),
     /// Replace connections steadily, and see whether the server's memory grows
     Churn(ChurnArgs),
+    /// Put the figures of two runs side by side
+    Compare(CompareArgs),
 }
 
 /// What every command takes.
@@ -95,6 +97,76 @@ pub struct CommonArgs {
     /// No progress on stderr
     #[arg(long)]
     pub quiet: bool,
+
+    /// What other servers want.
+    #[command(flatten)]
+    pub rival: RivalArgs,
+}
+
+/// To drive another server than Longwire.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Another server")]
+pub struct RivalArgs {
+    /// The server is another: look for this program's messages anywhere in its frames, ask for no /metrics
+    #[arg(long)]
+    pub rival: bool,
+
+    /// Text sent once a WebSocket is open; `{channel}` stands for the channel's name, and `\n`, `\r`, `\\` for
+    /// what they mean
+    #[arg(long, value_name = "TEXT", requires = "rival")]
+    pub subscribe_frame: Option<String>,
+
+    /// How long subscribing may take after the last connection was made
+    #[arg(long, value_name = "MS", requires = "rival", default_value_t = 1000)]
+    pub subscribe_wait_ms: u32,
+
+    /// A message that the server wants answered with `--rival-pong`
+    #[arg(long, value_name = "TEXT", requires = "rival_pong", requires = "rival")]
+    pub rival_ping: Option<String>,
+
+    /// The answer to it
+    #[arg(long, value_name = "TEXT", requires = "rival_ping")]
+    pub rival_pong: Option<String>,
+}
+
+impl RivalArgs {
+    /// True if each subscription says which channel it is for.
+    pub fn names_channel(&self) -> bool {
+        let frame = self.subscribe_frame.as_deref();
+        frame.is_some_and(|frame| frame.contains(CHANNEL))
+    }
+}
+
+/// How to publish to another server.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Another server")]
+pub struct PublishArgs {
+    /// Where to POST messages, as http://…; `{channel}` stands for the channel's name
+    #[arg(long, value_name = "URL", requires = "rival")]
+    pub publish_url: Option<HttpTarget>,
+
+    /// What to POST; `{data}` stands for the message (letters, digits and dots) and `{channel}` for the name
+    #[arg(
+        long,
+        value_name = "TEMPLATE",
+        requires = "publish_url",
+        default_value = "{data}"
+    )]
+    pub publish_body: String,
+
+    /// A header of these requests, as `Name: value`; may be given more than once
+    #[arg(long, value_name = "HEADER", requires = "publish_url", value_parser = header)]
+    pub publish_header: Vec<String>,
+
+    /// A program that publishes instead, one for each publisher: it reads lines of a channel's name, a space
+    /// and a message, and answers each with a line
+    #[arg(
+        long,
+        value_name = "COMMAND",
+        requires = "rival",
+        conflicts_with = "publish_url"
+    )]
+    pub publish_command: Option<String>,
 }
 
 /// `idle`
@@ -144,6 +216,10 @@ pub struct FanoutArgs {
     /// Key for publishing, sent as X-API-Key
     #[arg(long, value_name = "KEY")]
     pub api_key: Option<String>,
+
+    /// How to publish to another server.
+    #[command(flatten)]
+    pub publish: PublishArgs,
 
     /// Once all is published: give up on what is missing after so long without a delivery
     #[arg(long, value_name = "MS", default_value_t = 5000)]
@@ -240,6 +316,22 @@ pub struct StormArgs {
     pub give_up: Duration,
 }
 
+/// `compare`
+#[derive(Args, Debug)]
+pub struct CompareArgs {
+    /// What `--json` wrote for one run
+    #[arg(value_name = "A.json")]
+    pub first: PathBuf,
+
+    /// The same for another
+    #[arg(value_name = "B.json")]
+    pub second: PathBuf,
+
+    /// Write the comparison with plots as one HTML page to FILE
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+}
+
 /// `churn`
 #[derive(Args, Debug)]
 pub struct ChurnArgs {
@@ -309,6 +401,13 @@ impl CommonArgs {
     }
 }
 
+fn header(text: &str) -> Result<String, String> {
+    match text.split_once(": ") {
+        Some((name, _)) if !name.is_empty() && !text.contains(['\r', '\n']) => Ok(text.to_owned()),
+        _ => Err("must look like `Name: value`".to_owned()),
+    }
+}
+
 fn positive(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if value.is_finite() && value > 0.0 => Ok(value),
@@ -344,6 +443,9 @@ mod tests {
     fn odd_numbers_are_refused() {
         for bad in ["0", "-1", "nan", "inf", "x"] {
             assert!(positive(bad).is_err(), "{bad}");
+        }
+        for bad in ["x", ": y", "a: b\r\nc: d"] {
+            assert!(header(bad).is_err(), "{bad}");
         }
         for bad in ["0", "1.1", "nan", "-0.5"] {
             assert!(share(bad).is_err(), "{bad}");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::Failure;
-use crate::args::FanoutArgs;
+use crate::args::{FanoutArgs, RivalArgs};
 use crate::clock::{cpu_seconds, now_ns, seconds_between};
 use crate::counters::Totals;
 use crate::crew::Crew;
@@ -16,6 +16,7 @@ use crate::progress::Progress;
 use crate::publications::{Load, Publications, Published};
 use crate::publisher::PublisherTally;
 use crate::report::{self, FanoutReport, Observed, ServerWork};
+use crate::rival::Door;
 use crate::run::{Check, Run};
 use crate::server_probe::ServerWatch;
 use crate::setup::prepare;
@@ -34,6 +35,7 @@ pub fn run(args: &FanoutArgs) -> Result<bool, Failure> {
     let sampler = server.sample()?;
     crew.watch_connecting(args.common.quiet);
     let connect_seconds = seconds_between(started_ns, now_ns());
+    await_subscriptions(&crew, &args.common.rival);
     server.first = server.read_again();
     let published = publish(&run, &crew, args)?;
     let after = server.read_again();
@@ -68,7 +70,7 @@ fn plan(args: &FanoutArgs) -> Result<Run, String> {
         ));
     }
     let url = args.common.channel_url();
-    if args.channels > 1 && !url.names_channel() {
+    if args.channels > 1 && !url.names_channel() && !args.common.rival.names_channel() {
         return Err(format!(
             "{} channels need a URL with {{channel}} in it, not {url}",
             args.channels
@@ -89,12 +91,20 @@ fn plan(args: &FanoutArgs) -> Result<Run, String> {
     Ok(run)
 }
 
+/// Another server answers a subscription in its own way: it gets time instead.
+fn await_subscriptions(crew: &Crew, args: &RivalArgs) {
+    if args.subscribe_frame.is_some() {
+        let until_ns = now_ns() + u64::from(args.subscribe_wait_ms) * 1_000_000;
+        crew.watch(|_| now_ns() >= until_ns);
+    }
+}
+
 /// Publishes everything and waits until it has arrived.
 fn publish(run: &Arc<Run>, crew: &Crew, args: &FanoutArgs) -> Result<Published, Failure> {
     let load = Load {
         size_bytes: args.size,
         rate: args.rate,
-        api_key: args.api_key.clone(),
+        door: Door::of(&args.publish, args.api_key.as_deref()).map_err(Failure::Plan)?,
     };
     let duration_ns = args.duration.map(|duration| duration.as_nanos() as u64);
     // Nobody publishes to nobody.

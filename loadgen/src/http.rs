@@ -26,9 +26,9 @@ pub struct Request<'a> {
     pub path: &'a str,
     /// The Host header.
     pub host: &'a str,
-    /// The X-API-Key header.
-    pub api_key: Option<&'a str>,
-    /// The body, as plain text; `None` sends none.
+    /// More headers, each a whole line with its CRLF.
+    pub headers: &'a str,
+    /// The body; `None` sends none.
     pub body: Option<&'a [u8]>,
 }
 
@@ -95,12 +95,24 @@ impl HttpConnection {
             }
             self.read_more(&mut bytes)?;
         };
-        let (mut answer, body_len) = parse_head(&bytes[..head_len])?;
-        while bytes.len() < head_len + body_len {
-            self.read_more(&mut bytes)?;
+        let (mut answer, body) = parse_head(&bytes[..head_len])?;
+        let mut rest = bytes.split_off(head_len);
+        match body {
+            Body::Length(len) => {
+                while rest.len() < len {
+                    self.read_more(&mut rest)?;
+                }
+                rest.truncate(len);
+                answer.body = rest;
+            }
+            Body::Chunked => loop {
+                if let Some(body) = dechunk(&rest)? {
+                    answer.body = body;
+                    break;
+                }
+                self.read_more(&mut rest)?;
+            },
         }
-        answer.body = bytes.split_off(head_len);
-        answer.body.truncate(body_len);
         Ok(answer)
     }
 
@@ -122,18 +134,13 @@ fn encode(request: &Request<'_>) -> Vec<u8> {
         method,
         path,
         host,
-        api_key,
+        headers,
         body,
     } = request;
-    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n");
-    if let Some(key) = api_key {
-        head.push_str(&format!("X-API-Key: {key}\r\n"));
-    }
+    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n{headers}");
     if let Some(body) = body {
         let len = body.len();
-        head.push_str(&format!(
-            "Content-Type: text/plain\r\nContent-Length: {len}\r\n"
-        ));
+        head.push_str(&format!("Content-Length: {len}\r\n"));
     }
     head.push_str("\r\n");
     let mut bytes = head.into_bytes();
@@ -141,8 +148,46 @@ fn encode(request: &Request<'_>) -> Vec<u8> {
     bytes
 }
 
-/// Reads a head up to its blank line; returns the answer without a body, and the body's length.
-fn parse_head(head: &[u8]) -> io::Result<(Answer, usize)> {
+/// How a body ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Body {
+    /// After so many bytes.
+    Length(usize),
+    /// With its last chunk.
+    Chunked,
+}
+
+/// Puts a chunked body together (RFC 9112 7.1); `None` if more is to come. Trailers are not expected.
+fn dechunk(mut bytes: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    if bytes.len() > BODY_BYTES_MAX {
+        return Err(invalid("the answer's body is too long"));
+    }
+    let mut body = Vec::new();
+    loop {
+        let Some(end) = bytes.windows(2).position(|two| two == b"\r\n") else {
+            return Ok(None);
+        };
+        let size = std::str::from_utf8(&bytes[..end]).ok();
+        let size = size.and_then(|size| size.split(';').next());
+        let size = size.and_then(|size| usize::from_str_radix(size.trim(), 16).ok());
+        let size = size.filter(|size| *size <= BODY_BYTES_MAX);
+        let size = size.ok_or_else(|| invalid("the answer's chunks are broken"))?;
+        let Some((chunk, rest)) = bytes[end + 2..].split_at_checked(size) else {
+            return Ok(None);
+        };
+        let Some(rest) = rest.get(2..) else {
+            return Ok(None);
+        };
+        if size == 0 {
+            return Ok(Some(body));
+        }
+        body.extend_from_slice(chunk);
+        bytes = rest;
+    }
+}
+
+/// Reads a head up to its blank line; returns the answer without a body, and how the body ends.
+fn parse_head(head: &[u8]) -> io::Result<(Answer, Body)> {
     let head = std::str::from_utf8(head).map_err(|_| invalid("the answer's head is not text"))?;
     let mut lines = head.split("\r\n");
     let status = lines.next().and_then(parse_status);
@@ -153,19 +198,24 @@ fn parse_head(head: &[u8]) -> io::Result<(Answer, usize)> {
         keep_alive: true,
         body: Vec::new(),
     };
-    let mut body_len = None;
+    let mut body = (status == 204).then_some(Body::Length(0));
     for (name, value) in lines.filter_map(|line| line.split_once(':')) {
         let value = value.trim();
         match name.to_ascii_lowercase().as_str() {
-            "content-length" => body_len = value.parse::<usize>().ok(),
+            "content-length" => body = value.parse::<usize>().ok().map(Body::Length),
+            "transfer-encoding" if value.eq_ignore_ascii_case("chunked") => {
+                body = Some(Body::Chunked);
+            }
             "connection" => answer.keep_alive = !value.eq_ignore_ascii_case("close"),
             "retry-after" => answer.retry_after = value.parse().ok().map(Duration::from_secs),
             _ => {}
         }
     }
-    match body_len {
-        Some(len) if len <= BODY_BYTES_MAX => Ok((answer, len)),
-        Some(_) => Err(invalid("the answer's body is too long")),
+    match body {
+        Some(Body::Length(len)) if len > BODY_BYTES_MAX => {
+            Err(invalid("the answer's body is too long"))
+        }
+        Some(body) => Ok((answer, body)),
         None => Err(invalid("the answer has no Content-Length")),
     }
 }
@@ -187,8 +237,8 @@ mod tests {
     #[test]
     fn heads_are_read() {
         let head = b"HTTP/1.1 503 Busy\r\nRetry-After: 2\r\ncontent-length: 5\r\nConnection: Close\r\n\r\n";
-        let (answer, body_len) = parse_head(head).unwrap();
-        assert_eq!((answer.status, body_len), (503, 5));
+        let (answer, body) = parse_head(head).unwrap();
+        assert_eq!((answer.status, body), (503, Body::Length(5)));
         assert_eq!(answer.retry_after, Some(Duration::from_secs(2)));
         assert!(!answer.keep_alive);
         for bad in [
@@ -201,6 +251,22 @@ mod tests {
         }
         let long = b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n";
         assert!(parse_head(long).is_err());
+    }
+
+    #[test]
+    fn bodies_end_in_more_than_one_way() {
+        let (_, body) = parse_head(b"HTTP/1.1 204 Nothing\r\n\r\n").unwrap();
+        assert_eq!(body, Body::Length(0));
+        let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert_eq!(parse_head(head).unwrap().1, Body::Chunked);
+        let chunks = b"2;x=y\r\nab\r\nA\r\n0123456789\r\n0\r\n\r\n";
+        assert_eq!(dechunk(chunks).unwrap().unwrap(), b"ab0123456789");
+        for cut in 0..chunks.len() {
+            assert_eq!(dechunk(&chunks[..cut]).unwrap(), None, "{cut}");
+        }
+        for bad in ["x\r\n", "fffffffff\r\n", "-1\r\n"] {
+            assert!(dechunk(bad.as_bytes()).is_err(), "{bad:?}");
+        }
     }
 
     #[test]
@@ -226,7 +292,7 @@ mod tests {
             method: "POST",
             path: "/x",
             host: "h",
-            api_key: Some("k"),
+            headers: "X-API-Key: k\r\n",
             body: Some(b"b"),
         };
         assert!(!connection.is_stale());

@@ -9,6 +9,7 @@ mod args;
 mod backoff;
 mod churn;
 mod clock;
+mod compare;
 mod connect;
 mod counters;
 mod crew;
@@ -31,6 +32,7 @@ mod progress;
 mod publications;
 mod publisher;
 mod report;
+mod rival;
 mod run;
 mod sampler;
 mod series;
@@ -71,6 +73,7 @@ fn main() -> ExitCode {
         Command::Echo(args) => echo::run(&args),
         Command::Storm(args) => storm::run(&args),
         Command::Churn(args) => churn::run(&args),
+        Command::Compare(args) => compare::run(&args),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

@@ -40,6 +40,14 @@ impl Stamp {
         payload
     }
 
+    /// All payloads in a message that holds more than them.
+    pub fn find_all(message: &[u8]) -> impl Iterator<Item = Self> {
+        let marks = message.windows(MARK.len()).enumerate();
+        marks
+            .filter(|(_, bytes)| bytes == MARK)
+            .filter_map(|(at, _)| Self::decode(&message[at..]))
+    }
+
     /// Reads the fields back; `None` if it is no payload of this program.
     pub fn decode(payload: &[u8]) -> Option<Self> {
         let mut rest = payload.strip_prefix(MARK)?;
@@ -83,6 +91,20 @@ mod tests {
             assert_eq!(Stamp::decode(&payload), Some(STAMP));
             assert!(payload.is_ascii());
         }
+    }
+
+    #[test]
+    fn they_are_found_in_other_messages() {
+        let payload = String::from_utf8(STAMP.encode(60)).unwrap();
+        let message = format!("lg {{\"data\":\"{payload}\"}}\n{{\"lg\":\"{payload}\"}}");
+        assert_eq!(
+            Stamp::find_all(message.as_bytes()).collect::<Vec<_>>(),
+            [STAMP; 2]
+        );
+        assert_eq!(
+            Stamp::find_all(b"").count() + Stamp::find_all(b"lg").count(),
+            0
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::latency::Latency;
 use crate::order::{Issued, Received, Verdict, judge};
 use crate::pace::Schedule;
 use crate::publisher::{self, PublisherTally, Publishing};
+use crate::rival::Door;
 use crate::run::Run;
 use crate::worker::Tally;
 
@@ -23,8 +24,8 @@ pub struct Load {
     pub size_bytes: usize,
     /// Messages per second over all publishers; `None`: as fast as answers come.
     pub rate: Option<f64>,
-    /// Sent as X-API-Key.
-    pub api_key: Option<String>,
+    /// How to publish.
+    pub door: Door,
 }
 
 /// The running publishers.
@@ -61,7 +62,7 @@ impl Load {
             run_number: check.run,
             channels: check.channels,
             size_bytes: self.size_bytes,
-            api_key: self.api_key.clone(),
+            door: self.door.clone(),
             schedule: self.rate.map(|rate| Schedule {
                 start_ns,
                 rate,

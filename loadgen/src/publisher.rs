@@ -1,5 +1,6 @@
 //! One publisher: a thread with a keep-alive HTTP connection that posts one message after the other.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use crate::http::{Answer, HttpConnection, HttpError, Request};
 use crate::latency::Latency;
 use crate::pace::Schedule;
 use crate::payload::Stamp;
+use crate::rival::{self, Door, Program};
 use crate::run::Run;
 
 /// Longest wait for one answer.
@@ -37,8 +39,8 @@ pub struct Publishing {
     pub channels: u32,
     /// Payload size.
     pub size_bytes: usize,
-    /// Sent as X-API-Key.
-    pub api_key: Option<String>,
+    /// How to publish.
+    pub door: Door,
     /// When each message is due; its lanes are the publishers. `None`: as fast as answers come.
     pub schedule: Option<Schedule>,
     /// No message starts after this (CLOCK_MONOTONIC).
@@ -75,6 +77,7 @@ struct Publisher<'a> {
     /// Messages to publish.
     budget: u64,
     connection: Option<HttpConnection>,
+    program: Option<Program>,
     /// Per channel, the epoch (as a string) and offset last acknowledged.
     positions: Vec<Option<Position>>,
     tally: PublisherTally,
@@ -95,6 +98,7 @@ pub fn publish(publishing: &Publishing, publisher: u16, budget: u64) -> Publishe
         publishing,
         budget,
         connection: None,
+        program: None,
         positions: std::iter::repeat_with(|| None).take(channels).collect(),
         tally: PublisherTally {
             publisher,
@@ -111,7 +115,8 @@ pub fn publish(publishing: &Publishing, publisher: u16, budget: u64) -> Publishe
 
 /// What became of one attempt.
 enum Attempt {
-    Acknowledged(Position),
+    /// Published; where, if the server said so.
+    Acknowledged(Option<Position>),
     /// Not sequenced; to be retried after this long.
     Refused(Duration),
     /// The request did not go out.
@@ -160,9 +165,8 @@ impl Publisher<'_> {
             intended_ns,
         };
         let payload = stamp.encode(self.publishing.size_bytes);
-        let path = self.publishing.run.target.publish_path(channel);
         loop {
-            let attempt = self.attempt(&path, &payload)?;
+            let attempt = self.attempt(channel, &payload)?;
             let wait = match attempt {
                 Attempt::Acknowledged(position) => {
                     self.acknowledge(channel, position, intended_ns);
@@ -190,30 +194,81 @@ impl Publisher<'_> {
         }
     }
 
-    fn attempt(&mut self, path: &str, body: &[u8]) -> Result<Attempt, String> {
+    fn attempt(&mut self, channel: u32, payload: &[u8]) -> Result<Attempt, String> {
+        let publishing = self.publishing;
+        let run = &publishing.run;
+        match &publishing.door {
+            Door::Longwire { headers } => {
+                let request = Request {
+                    method: "POST",
+                    path: &run.target.publish_path(channel),
+                    host: &run.target.authority(),
+                    headers,
+                    body: Some(payload),
+                };
+                self.post(run.address, &request)?
+                    .map_or_else(Ok, |answer| read_answer(&answer))
+            }
+            Door::Http {
+                address,
+                target,
+                headers,
+                body,
+            } => {
+                let body = rival::fill(body, channel, &String::from_utf8_lossy(payload));
+                let request = Request {
+                    method: "POST",
+                    path: &target.subscribe_path(channel),
+                    host: &target.authority(),
+                    headers,
+                    body: Some(body.as_bytes()),
+                };
+                self.post(*address, &request)?
+                    .map_or_else(Ok, |answer| read_rivals_answer(&answer))
+            }
+            Door::Command(command) => self.run_program(command, channel, payload),
+        }
+    }
+
+    /// Posts; the inner error is an attempt without an answer.
+    fn post(
+        &mut self,
+        address: SocketAddr,
+        request: &Request<'_>,
+    ) -> Result<Result<Answer, Attempt>, String> {
         let mut connection = match self.connection.take().filter(|open| !open.is_stale()) {
             Some(open) => open,
-            None => match HttpConnection::open(self.publishing.run.address, ANSWER_TIMEOUT) {
+            None => match HttpConnection::open(address, ANSWER_TIMEOUT) {
                 Ok(opened) => opened,
-                Err(error) => return Ok(Attempt::NotSent(error.to_string())),
+                Err(error) => return Ok(Err(Attempt::NotSent(error.to_string()))),
             },
         };
-        let request = Request {
-            method: "POST",
-            path,
-            host: &self.publishing.run.target.authority(),
-            api_key: self.publishing.api_key.as_deref(),
-            body: Some(body),
-        };
-        let answer = match connection.request(&request) {
+        let answer = match connection.request(request) {
             Ok(answer) => answer,
-            Err(HttpError::NotSent(error)) => return Ok(Attempt::NotSent(error.to_string())),
-            Err(HttpError::NoAnswer(_)) => return Ok(Attempt::Unknown),
+            Err(HttpError::NotSent(error)) => return Ok(Err(Attempt::NotSent(error.to_string()))),
+            Err(HttpError::NoAnswer(_)) => return Ok(Err(Attempt::Unknown)),
         };
         if answer.keep_alive {
             self.connection = Some(connection);
         }
-        read_answer(&answer)
+        Ok(Ok(answer))
+    }
+
+    fn run_program(
+        &mut self,
+        command: &str,
+        channel: u32,
+        payload: &[u8],
+    ) -> Result<Attempt, String> {
+        let failed = |error| format!("{command}: {error}");
+        if self.program.is_none() {
+            self.program = Some(Program::start(command).map_err(failed)?);
+        }
+        if let Some(program) = &mut self.program {
+            let data = String::from_utf8_lossy(payload);
+            program.publish(channel, &data).map_err(failed)?;
+        }
+        Ok(Attempt::Acknowledged(None))
     }
 
     fn check_patience(&self, reason: &str) -> Result<(), String> {
@@ -223,13 +278,16 @@ impl Publisher<'_> {
         Ok(())
     }
 
-    fn acknowledge(&mut self, channel: u32, position: Position, intended_ns: u64) {
+    fn acknowledge(&mut self, channel: u32, position: Option<Position>, intended_ns: u64) {
         self.tally.last_answer_ns = now_ns();
         self.tally
             .latency
             .record(self.tally.last_answer_ns - intended_ns);
         self.tally.issued[channel as usize] += 1;
         self.publishing.acknowledged.fetch_add(1, Ordering::Relaxed);
+        let Some(position) = position else {
+            return;
+        };
         let before = self.positions[channel as usize].replace(position);
         let after = &self.positions[channel as usize];
         if let (Some(before), Some(after)) = (before, after)
@@ -258,20 +316,32 @@ impl Publisher<'_> {
 fn read_answer(answer: &Answer) -> Result<Attempt, String> {
     match answer.status {
         200 => serde_json::from_slice(&answer.body)
-            .map(Attempt::Acknowledged)
+            .map(|position| Attempt::Acknowledged(Some(position)))
             .map_err(|error| format!("publishing was answered with no offset: {error}")),
-        503 => {
-            let named = answer.retry_after.filter(|wait| !wait.is_zero());
-            Ok(Attempt::Refused(
-                named.map_or_else(retry_wait, |wait| wait.min(RETRY_AFTER_MAX)),
-            ))
-        }
-        status => {
-            let body = String::from_utf8_lossy(&answer.body);
-            let body: String = body.trim().chars().take(200).collect();
-            Err(format!("publishing was answered with {status}: {body}"))
-        }
+        503 => Ok(refused(answer)),
+        _ => Err(final_answer(answer)),
     }
+}
+
+/// The same for another server, of which nothing but its status is known.
+fn read_rivals_answer(answer: &Answer) -> Result<Attempt, String> {
+    match answer.status {
+        200..=299 => Ok(Attempt::Acknowledged(None)),
+        429 | 503 => Ok(refused(answer)),
+        _ => Err(final_answer(answer)),
+    }
+}
+
+fn refused(answer: &Answer) -> Attempt {
+    let named = answer.retry_after.filter(|wait| !wait.is_zero());
+    Attempt::Refused(named.map_or_else(retry_wait, |wait| wait.min(RETRY_AFTER_MAX)))
+}
+
+fn final_answer(answer: &Answer) -> String {
+    let body = String::from_utf8_lossy(&answer.body);
+    let body: String = body.trim().chars().take(200).collect();
+    let status = answer.status;
+    format!("publishing was answered with {status}: {body}")
 }
 
 fn retry_wait() -> Duration {
@@ -297,7 +367,7 @@ mod tests {
         let read = read_answer(&answer(200, None, r#"{"offset":7,"epoch":"x","more":1}"#));
         assert!(matches!(
             read,
-            Ok(Attempt::Acknowledged(Position { offset: 7, .. }))
+            Ok(Attempt::Acknowledged(Some(Position { offset: 7, .. })))
         ));
         assert!(read_answer(&answer(200, None, "ok")).is_err());
     }
@@ -313,6 +383,14 @@ mod tests {
         for retry_after in [None, Some(0)] {
             assert!(RETRY_MS.contains(&(wait(retry_after).as_millis() as u64)));
         }
+    }
+
+    #[test]
+    fn of_another_server_only_the_status_counts() {
+        let read = |status| read_rivals_answer(&answer(status, None, "whatever"));
+        assert!(matches!(read(201), Ok(Attempt::Acknowledged(None))));
+        assert!(matches!(read(429), Ok(Attempt::Refused(_))));
+        assert!(read(404).is_err());
     }
 
     #[test]

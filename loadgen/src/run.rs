@@ -9,6 +9,7 @@ use crate::counters::{Counters, Totals};
 use crate::local::LocalAddresses;
 use crate::pace::Schedule;
 use crate::plan::Share;
+use crate::rival::Rival;
 use crate::target::Target;
 
 /// A run: read-only but for the counters and the stop flag.
@@ -38,6 +39,8 @@ pub struct Run {
     pub departures: Option<Departures>,
     /// How those come back.
     pub backoff: Backoff,
+    /// What another server's clients say; `None` for Longwire.
+    pub rival: Option<Rival>,
     /// The server's processes, if it is to be watched by them and not by its /metrics.
     pub server_processes: Vec<u32>,
     /// From when to when connections do what they are for, in CLOCK_MONOTONIC nanoseconds.
@@ -128,6 +131,7 @@ impl Run {
                 cap: Duration::ZERO,
                 starts_at_once: true,
             },
+            rival: None,
             server_processes: Vec::new(),
             start_ns: AtomicU64::new(u64::MAX),
             end_ns: AtomicU64::new(u64::MAX),

@@ -31,17 +31,16 @@ pub enum Probe {
 }
 
 impl Probe {
-    /// The probe a run asks for.
-    pub fn of(run: &Run) -> Self {
-        if run.server_processes.is_empty() {
-            Self::Metrics {
-                address: run.address,
-                host: run.target.authority(),
-                connection: None,
-            }
-        } else {
-            Self::Processes(run.server_processes.clone())
+    /// The probe a run asks for; `None` if there is nothing to ask.
+    pub fn of(run: &Run) -> Option<Self> {
+        if !run.server_processes.is_empty() {
+            return Some(Self::Processes(run.server_processes.clone()));
         }
+        run.rival.is_none().then(|| Self::Metrics {
+            address: run.address,
+            host: run.target.authority(),
+            connection: None,
+        })
     }
 
     /// One reading; without it a line on stderr says why. No connection stays open behind it.
@@ -77,19 +76,19 @@ impl ServerWatch {
     pub fn begin(run: &Arc<Run>) -> Self {
         Self {
             run: Arc::clone(run),
-            first: Probe::of(run).read(),
+            first: Probe::of(run).and_then(Probe::read),
         }
     }
 
     /// Takes another reading, if there was a first one.
     pub fn read_again(&self) -> Option<Snapshot> {
         self.first.as_ref()?;
-        Probe::of(&self.run).read()
+        Probe::of(&self.run)?.read()
     }
 
     /// Starts to take samples.
     pub fn sample(&self) -> io::Result<Sampler> {
-        let probe = self.first.is_some().then(|| Probe::of(&self.run));
+        let probe = self.first.as_ref().and_then(|_| Probe::of(&self.run));
         Sampler::start(&self.run, probe)
     }
 }
@@ -108,7 +107,7 @@ fn scrape(
         method: "GET",
         path: "/metrics",
         host,
-        api_key: None,
+        headers: "",
         body: None,
     };
     let answer = connection.request(&request).map_err(|error| match error {

@@ -11,6 +11,7 @@ use crate::clock::now_ns;
 use crate::local::LocalAddresses;
 use crate::pace::Schedule;
 use crate::plan::{Host, Plan, Wanted};
+use crate::rival::Rival;
 use crate::run::Run;
 use crate::target::Target;
 
@@ -37,6 +38,7 @@ pub fn prepare(args: &CommonArgs, target: Target) -> Result<Run, String> {
     });
     run.pin = args.pin;
     run.server_processes = args.server_pid.clone();
+    run.rival = Rival::of(&args.rival);
     Ok(run)
 }
 
@@ -59,7 +61,8 @@ fn keep_to_cores(cores: &[usize]) -> Result<(), String> {
     sched_setaffinity(None, &set).map_err(|error| format!("cannot run on cores {cores:?}: {error}"))
 }
 
-fn resolve(target: &Target) -> Result<SocketAddr, String> {
+/// The first address of a host.
+pub fn resolve(target: &Target) -> Result<SocketAddr, String> {
     let host = target.host_name();
     let mut addresses = (host, target.port)
         .to_socket_addrs()

@@ -9,6 +9,7 @@ use crate::crew::Crew;
 use crate::payload::PAYLOAD_BYTES_MIN;
 use crate::publications::{Load, Publications, Published};
 use crate::report::Stayers;
+use crate::rival::Door;
 use crate::run::{Check, Run};
 use crate::setup::prepare;
 use crate::worker::Tally;
@@ -47,7 +48,7 @@ pub fn publish(run: &Arc<Run>, args: &StayersArgs) -> Result<Publications, Failu
     let load = Load {
         size_bytes: args.size,
         rate: Some(args.rate),
-        api_key: args.api_key.clone(),
+        door: Door::longwire(args.api_key.as_deref()),
     };
     Publications::start(load.publishing(run, None), [u64::MAX; PUBLISHERS])
 }

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// What in a URL's path stands for the channel's name.
-const CHANNEL: &str = "{channel}";
+/// What in a URL's path, or another template, stands for the channel's name.
+pub const CHANNEL: &str = "{channel}";
 
 /// A `ws://` URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,8 +50,25 @@ impl Target {
     }
 }
 
+/// An `http://` URL, taken apart in the same way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpTarget(pub Target);
+
+impl FromStr for HttpTarget {
+    type Err = String;
+
+    fn from_str(url: &str) -> Result<Self, String> {
+        match url.split_once("://") {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => {
+                format!("ws://{rest}").parse().map(Self)
+            }
+            _ => Err("a URL such as http://127.0.0.1:8000/publish is needed".to_owned()),
+        }
+    }
+}
+
 /// The name of the `index`-th channel.
-fn channel_name(index: u32) -> String {
+pub fn channel_name(index: u32) -> String {
     format!("loadgen-{index}")
 }
 
@@ -145,6 +162,16 @@ mod tests {
         let target = parse("ws://[::1]:9/x");
         assert_eq!((target.host_name(), target.port), ("::1", 9));
         assert_eq!(parse("ws://[::1]/").authority(), "[::1]:80");
+    }
+
+    #[test]
+    fn only_plain_http_is_published_to() {
+        let HttpTarget(target) = "HTTP://h:9/pub?id={channel}".parse().unwrap();
+        assert_eq!(target.authority(), "h:9");
+        assert_eq!(target.subscribe_path(2), "/pub?id=loadgen-2");
+        for bad in ["https://h/", "ws://h/", "h/"] {
+            assert!(bad.parse::<HttpTarget>().is_err(), "{bad}");
+        }
     }
 
     #[test]

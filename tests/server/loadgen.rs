@@ -274,6 +274,113 @@ fn a_path_that_is_not_there_is_a_failure() {
 }
 
 #[test]
+fn another_server_is_driven_by_templates() {
+    // This one plays the other: its API wraps messages, and clients may say something first in `loadgen-0`.
+    let server = Server::with(&["channels.client_publish=loadgen-0"]);
+    let url = format!("http://{}/api/publish", server.addr());
+    let own_process = std::process::id().to_string();
+    let rival = [
+        "--rival",
+        "--connections",
+        "20",
+        "--messages",
+        "30",
+        "--server-pid",
+        &own_process,
+    ];
+    let by_request = [
+        "--publish-url",
+        &url,
+        "--publish-body",
+        r#"{"channel":"{channel}","data":{"text":"{data}"}}"#,
+        "--publish-header",
+        "Content-Type: application/json",
+        "--subscribe-frame",
+        "hello {channel}",
+        "--subscribe-wait-ms",
+        "300",
+    ];
+    let curl = format!(
+        "while read channel data; do curl -s -o /dev/null -d $data http://{}/channels/$channel; echo; done",
+        server.addr()
+    );
+    let by_program = ["--publish-command", &curl];
+    for door in [&by_request[..], &by_program] {
+        let args = [&rival, door].concat();
+        let report = drive_well(&server, "fanout", "/channels/{channel}", &args);
+        assert_eq!(report["publications"], 30, "{door:?}");
+        assert_eq!(report["deliveries"], 600, "{door:?}: {report}");
+        let memory = &report["series"][0]["server_rss_bytes"];
+        assert!(memory.as_f64() > Some(0.0));
+    }
+}
+
+#[test]
+fn a_refusal_to_publish_ends_the_run() {
+    let server = Server::start(&[]);
+    let url = format!("http://{}/nowhere", server.addr());
+    let args = [
+        "--rival",
+        "--connections",
+        "2",
+        "--publish-url",
+        &url,
+        "--settle-ms",
+        "100",
+    ];
+    let (exit, report) = drive(&server, "fanout", "/channels/{channel}", &args);
+    assert_eq!(exit.status.code(), Some(1));
+    assert!(
+        report["failures"][0].as_str().expect("why").contains("404"),
+        "{report}"
+    );
+}
+
+#[test]
+fn two_runs_are_put_side_by_side() {
+    let server = Server::start(&[]);
+    let (first, second, html) = (
+        Scratch::new("json"),
+        Scratch::new("json"),
+        Scratch::new("html"),
+    );
+    let url = format!("ws://{}/channels/{{channel}}", server.addr());
+    for json in [&first, &second] {
+        let args = [
+            "fanout",
+            "--quiet",
+            "--url",
+            &url,
+            "--connections",
+            "5",
+            "--messages",
+            "20",
+            "--json",
+            json.path(),
+        ];
+        assert_eq!(run_to_exit(loadgen(&args)).status.code(), Some(0));
+    }
+    let exit = run_to_exit(loadgen(&[
+        "compare",
+        first.path(),
+        second.path(),
+        "--html",
+        html.path(),
+    ]));
+    assert_eq!(exit.status.code(), Some(0), "{}", exit.stderr);
+    let deliveries = exit
+        .stdout
+        .lines()
+        .find(|line| line.starts_with("deliveries "));
+    let words: Vec<_> = deliveries.expect("deliveries").split_whitespace().collect();
+    assert_eq!(words, ["deliveries", "100", "100", "1.00"]);
+    assert!(html.text().contains("Delivery latency"));
+    let exit = run_to_exit(loadgen(&["compare", first.path(), "/nowhere.json"]));
+    assert_eq!(exit.status.code(), Some(1));
+    assert!(exit.stderr.contains("/nowhere.json"), "{}", exit.stderr);
+}
+
+#[test]
 fn an_impossible_plan_is_refused_with_the_arithmetic() {
     let exit = run_to_exit(loadgen(&[
         "idle",

@@ -22,7 +22,9 @@ use crate::connect;
 use crate::counters::{Cause, Counters};
 use crate::order::SubscriberOrder;
 use crate::pace::Schedule;
+use crate::payload::Stamp;
 use crate::plan::Share;
+use crate::rival::Rival;
 use crate::run::Run;
 use crate::session::Session;
 
@@ -195,6 +197,9 @@ impl Worker {
         payload: &[u8],
         received_ns: u64,
     ) -> Result<(), Cause> {
+        if let Some(rival) = &self.run.rival {
+            return self.receive_from_rival(rival, number, payload, received_ns);
+        }
         if let Some(echo) = &self.run.echo {
             self.receive_echo(echo, number, (opcode, payload), received_ns)?;
         }
@@ -209,7 +214,42 @@ impl Worker {
         Ok(())
     }
 
-    /// Sends a control frame on a connection.
+    /// Takes a message of another server: what it says itself, or any number of publications.
+    fn receive_from_rival(
+        self: &Rc<Self>,
+        rival: &Rival,
+        number: usize,
+        payload: &[u8],
+        received_ns: u64,
+    ) -> Result<(), Cause> {
+        if let Some(answer) = rival.answer(payload) {
+            self.counters().pings.add(1);
+            return self.reply(number, Opcode::Text, answer);
+        }
+        let Some(check) = self.run.check else {
+            return Ok(());
+        };
+        let (mut tally, counters) = (self.tally.borrow_mut(), self.counters());
+        for stamp in Stamp::find_all(payload) {
+            let start_ns = self.run.start_ns();
+            tally.check_stamp(&stamp, (check.run, start_ns), number, received_ns);
+            counters.messages.add(1);
+            counters.last_message_ns.set(received_ns);
+        }
+        Ok(())
+    }
+
+    /// Subscribes as another server wants it.
+    fn subscribe(self: &Rc<Self>, number: usize) -> Result<(), Cause> {
+        let channel = self.run.channel_of(self.share.first + number);
+        let frame = self.run.rival.as_ref();
+        match frame.and_then(|rival| rival.subscribe_frame(channel)) {
+            Some(frame) => self.reply(number, Opcode::Text, frame.as_bytes()),
+            None => Ok(()),
+        }
+    }
+
+    /// Sends a control frame or another short one on a connection.
     pub fn reply(
         self: &Rc<Self>,
         number: usize,
@@ -302,7 +342,8 @@ impl Worker {
         self.slots.borrow_mut().fill(number, Rc::clone(&stream));
         let mut leftover = opened.leftover;
         let mut session = Session::new(Rc::clone(self), stream, number);
-        match session.begin(&mut leftover) {
+        let begun = self.subscribe(number);
+        match begun.and_then(|()| session.begin(&mut leftover)) {
             Ok(()) => drop(monoio::spawn(session.run())),
             Err(cause) => session.end(&cause),
         }

@@ -69,10 +69,24 @@ impl Tally {
         payload: &[u8],
         received_ns: u64,
     ) {
-        let Some(stamp) = Stamp::decode(payload).filter(|stamp| stamp.run == run) else {
+        match Stamp::decode(payload) {
+            Some(stamp) => self.check_stamp(&stamp, (run, start_ns), number, received_ns),
+            None => self.foreign_messages += 1,
+        }
+    }
+
+    /// The same for a message of this program that came in whatever form.
+    pub fn check_stamp(
+        &mut self,
+        stamp: &Stamp,
+        (run, start_ns): (u32, u64),
+        number: usize,
+        received_ns: u64,
+    ) {
+        if stamp.run != run {
             self.foreign_messages += 1;
             return;
-        };
+        }
         let Some(Some(subscriber)) = self.subscribers.get_mut(number) else {
             // It was away: nobody can say what it must get.
             return;
