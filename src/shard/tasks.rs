@@ -35,6 +35,8 @@ const EXPIRIES_PER_TURN: usize = 256;
 const TURN_SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
 /// Steps in which sessions are closed while draining.
 const DRAIN_STEP: Duration = Duration::from_millis(100);
+/// How long before the end of the drain window the last sessions are closed.
+const DRAIN_MARGIN: Duration = Duration::from_secs(2);
 /// Sessions closed per step, at least: a few connections need no spreading.
 const DRAIN_STEP_SESSIONS: usize = 10;
 
@@ -291,18 +293,21 @@ async fn flush_links(shard: &'static Shard) {
     }
 }
 
-/// Closes every session within `window`, then says so.
+/// Closes every session within `window`, then says so. The last ones begin a little before its end:
+/// the close timeout of those that do not answer is a wheel's slot or two longer than it says.
 async fn drain(shard: &'static Shard, window: Duration, events: Reporter) {
-    let steps = (window.as_millis() / DRAIN_STEP.as_millis()).max(1) as usize;
-    let per_step = shard
-        .enter(|core| core.session_count())
-        .div_ceil(steps)
-        .max(DRAIN_STEP_SESSIONS);
-    let end = Instant::now() + window;
-    while shard.enter(|core| {
-        core.close_some(per_step, Instant::now() >= end);
-        core.session_count() > 0
-    }) {
+    let spread = window.saturating_sub(DRAIN_MARGIN).max(window / 2);
+    let sessions = shard.enter(|core| core.session_count());
+    let (began, mut asked) = (Instant::now(), 0);
+    while shard.enter(|core| core.session_count() > 0) {
+        let elapsed = began.elapsed();
+        let due = match elapsed < spread {
+            true => (sessions as f64 * elapsed.div_duration_f64(spread)) as usize,
+            false => usize::MAX,
+        };
+        let count = due.saturating_sub(asked).max(DRAIN_STEP_SESSIONS);
+        shard.enter(|core| core.close_some(count, elapsed >= window));
+        asked = asked.saturating_add(count);
         sleep(DRAIN_STEP).await;
     }
     events(ShardEvent::Drained);

@@ -2,7 +2,7 @@
 
 use std::net::TcpStream;
 
-use crate::harness::{Server, command, command_through, run_to_exit, wait_until};
+use crate::harness::{Server, command_through, run_to_exit, wait_until};
 
 /// What a kernel or a sandbox without io_uring answers, and what the message must name.
 #[test]
@@ -52,13 +52,9 @@ fn a_socket_handed_over_that_others_can_reach_needs_a_key() {
 fn readiness_is_written_to_the_descriptor_asked_for() {
     let ready = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("ready");
     let _ = std::fs::remove_file(&ready);
-    let binary = command(&[]).get_program().to_owned();
-    let mut shell = std::process::Command::new("sh");
-    let script = "exec \"$0\" --listen 127.0.0.1:0 --ready-fd 7 7>\"$1\"";
-    shell.args(["-c", script]).arg(binary).arg(&ready);
-    // The server takes a setting it does not know for a mistake.
-    shell.env_remove("LONGWIRE_BIN");
-    let server = Server::spawn(shell);
+    let args = ["--listen", "127.0.0.1:0", "--ready-fd", "7"];
+    let path = ready.to_str().expect("UTF-8");
+    let server = Server::spawn(command_through("ready_fd.sh", path, &args));
     wait_until("readiness", || {
         std::fs::read_to_string(&ready).is_ok_and(|text| text == "ready\n")
     });

@@ -31,7 +31,11 @@ pub fn command(args: &[&str]) -> Command {
 pub fn command_through(script: &str, argument: &str, args: &[&str]) -> Command {
     let direct = command(args);
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/server/launch/").to_owned() + script;
-    let mut through = Command::new("python3");
+    let interpreter = match script.ends_with(".py") {
+        true => "python3",
+        false => "sh",
+    };
+    let mut through = Command::new(interpreter);
     for (key, value) in direct.get_envs() {
         match value {
             Some(value) => through.env(key, value),
