@@ -249,44 +249,25 @@ impl Field for bool {
     }
 }
 
-impl Field for u8 {
-    fn read(value: &Value) -> Result<Self, String> {
-        match value {
-            Value::Number(number) => Self::try_from(*number).map_err(|e| e.to_string()),
-            _ => wrong_type(),
-        }
-    }
+/// A number of any width; the bounds of its setting are within it.
+macro_rules! number_fields {
+    ($($number:ty)*) => {$(
+        impl Field for $number {
+            fn read(value: &Value) -> Result<Self, String> {
+                match value {
+                    Value::Number(number) => Self::try_from(*number).map_err(|e| e.to_string()),
+                    _ => wrong_type(),
+                }
+            }
 
-    fn write(&self) -> Value {
-        Value::Number(u64::from(*self))
-    }
+            fn write(&self) -> Value {
+                Value::Number(*self as u64)
+            }
+        }
+    )*};
 }
 
-impl Field for u32 {
-    fn read(value: &Value) -> Result<Self, String> {
-        match value {
-            Value::Number(number) => Self::try_from(*number).map_err(|e| e.to_string()),
-            _ => wrong_type(),
-        }
-    }
-
-    fn write(&self) -> Value {
-        Value::Number(u64::from(*self))
-    }
-}
-
-impl Field for usize {
-    fn read(value: &Value) -> Result<Self, String> {
-        match value {
-            Value::Number(number) => Self::try_from(*number).map_err(|e| e.to_string()),
-            _ => wrong_type(),
-        }
-    }
-
-    fn write(&self) -> Value {
-        Value::Number(*self as u64)
-    }
-}
+number_fields! { u8 u32 usize }
 
 impl Field for String {
     fn read(value: &Value) -> Result<Self, String> {
