@@ -30,9 +30,9 @@
 //!
 //! # How a publication travels
 //!
-//! 1. **Bytes.** The session's task (`session` in `src/shard/tasks.rs`) waits for readability, enters the
-//!    core through `Shard::enter`, and `Core::receive` (`src/shard/receive.rs`) reads into the shard's one
-//!    scratch buffer.
+//! 1. **Bytes.** One task (`serve_sockets` in `src/shard/tasks.rs`) waits for all sockets of the shard, by
+//!    the ring of polls in `src/net/watch.rs`. It enters the core through `Shard::enter`, and `Core::receive`
+//!    (`src/shard/receive.rs`) reads into the shard's one scratch buffer.
 //! 2. **Head.** `HttpStage::advance` (`src/shard/http.rs`) finds the end of the head,
 //!    `proto::http::parse_request` reads it, and `Core::admit_request` asks the endpoint's `admit` (a row of
 //!    `ROUTES` in `src/endpoints/mod.rs`) before a byte of the body is kept: path, method, key, origin.
@@ -55,8 +55,8 @@
 //!    which returns the credit), and visits the subscribers in slices; between two slices the ring is served.
 //!    What is published during a pass gathers in the next batch and goes out with one send per subscriber.
 //! 8. **Out.** `Core::send_to` (`src/shard/send.rs`) hands the bytes to `Stream::try_send`. What the kernel
-//!    does not take goes into the session's outbox; a task (`flush` in `src/shard/tasks.rs`) waits for
-//!    writability and sends it. A reader that stays behind too far or too long is closed.
+//!    does not take goes into the session's outbox, which is sent when the socket has room again
+//!    (`Core::flush`). A reader that stays behind too far or too long is closed.
 //!
 //! # How a connection lives
 //!
@@ -69,7 +69,8 @@
 //!
 //! - **Accept.** The `accept` task takes up to 64 connections in a row. `Core::accept` refuses
 //!   whoever there is no room for (503, see `src/shard/admission.rs`; while too many are being refused it rests and
-//!   the kernel holds them) and otherwise enters a `Session` in the table with a deadline in the wheel. Each session gets one task, which waits for readability and nothing else.
+//!   the kernel holds them) and otherwise enters a `Session` in the table with a deadline in the wheel, and a
+//!   wait for its first bytes in the ring (`Core::watch`). It has no task of its own.
 //! - **HTTP stage.** One box (`HttpStage`) holds everything a connection needs until it is a WebSocket: input,
 //!   phase, deadline. Requests may be pipelined and are answered in order. The box is dropped at the upgrade.
 //! - **Upgrade.** `Core::subscribe` puts the session into the local channel. The first subscriber of a channel
@@ -83,7 +84,7 @@
 //!   TCP first. A Close never lands inside a frame: `Outbox::cut` keeps the rest of the frame that is partly out and
 //!   drops everything after it. Whatever is missing after `websocket.close_timeout_ms` ends with a reset.
 //! - **Gone.** `Core::end` takes the session out of its channel, the table and the wheel, counts the reason,
-//!   and shuts the socket down; that wakes the session's task, which finds the session gone and drops the stream.
+//!   and closes the socket. What still comes of its waits names a key that nobody has any more.
 //!
 //! # Invariants
 //!
@@ -96,11 +97,13 @@
 //! - **One outbox, one `try_send`.** All bytes of a session (101, frames, pongs, Close, HTTP answers) go through
 //!   `Core::send_to`. Nothing else writes to its socket, so order and bounds hold by construction. The one
 //!   exception is the Close of a peer that is given up, written only when no outbox is there.
-//! - **Only readiness is waited for.** No read, write or accept is ever left in the ring, only polls. So
+//! - **Only readiness is waited for.** No read, write or accept is ever left in a ring, only polls. So
 //!   dropping a wait loses neither bytes nor descriptors (`tests/hazards.rs` shows what happens otherwise).
+//! - **A poll ends by being shut down, never by being cancelled.** The kernel finds a poll to cancel by
+//!   walking a list of all polls divided by 256; with a million of them that costs more than a connection.
 //! - **The owner sequences only with credit** from every interested shard. Nobody blocks on another shard, no
 //!   inbox is ever full, and nothing that has an offset is dropped between shards.
-//! - **A session leaves every list before its stream is dropped.** Lists hold slots or keys, never descriptors,
+//! - **A session leaves every list before its socket is closed.** Lists hold slots or keys, never descriptors,
 //!   and a `Key` of a session that left never finds the one that came after.
 //! - **Order of the boot** (`src/server.rs`): claim the ports, start the helper threads, open the doorbells; every
 //!   shard thread builds its ring; a barrier; each thread takes a file table of its own; only then listeners.
@@ -110,8 +113,8 @@
 //! - **No panic is reachable from the network.** A panic in one task would end its shard; the program is built
 //!   with `panic = "abort"`, and a supervisor starts it again.
 //! - **Everything a peer can cause has a bound**, a status or close code, and a counter.
-//! - **An idle WebSocket has no buffer**, no queue and no timer of its own: a table entry, a task, a descriptor,
-//!   a place in the wheel and 4 bytes in its channel's list. `Session` and `Vitals` assert their sizes.
+//! - **An idle WebSocket has no task**, no buffer, no queue and no timer of its own: a table entry, a descriptor,
+//!   a poll in the kernel, a place in the wheel and 4 bytes in its channel's list. `Session` and `Vitals` assert their sizes.
 //!
 //! # Rooms
 //!
@@ -173,6 +176,7 @@
 //! | deadline | The earliest moment at which something is due for a session |
 //! | heartbeat, ping, miss | The server pings; a miss is a pong timeout without any byte from the client |
 //! | stall | No byte of an outbox was taken for the whole stall timeout |
+//! | watch | Waits for many sockets; what is watched is a session whose bytes are waited for |
 //! | drain | The orderly stop: unready, no new connections, sessions closed over a window, exit |
 //! | plain dialect | One WebSocket, one channel, each publication one frame, verbatim; no library needed |
 //! | endpoint, route | What answers a URL; its row in `ROUTES` |

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
-use super::{Pollable, Stream};
+use super::Pollable;
 
 /// TCP settings of a listener, inherited by what it accepts, so that no accepted socket costs a
 /// system call more.
@@ -35,7 +35,7 @@ pub struct TcpOptions {
 /// A new connection and where it comes from.
 pub struct Accepted {
     /// The connection.
-    pub stream: Stream,
+    pub socket: super::Socket,
     /// The peer's address.
     pub peer: SocketAddr,
 }
@@ -142,7 +142,7 @@ impl Listener {
             .and_then(|address| SocketAddr::try_from(address).ok())
             .ok_or_else(|| io::Error::other("a peer without an internet address"))?;
         Ok(Accepted {
-            stream: Stream::from_fd(fd)?,
+            socket: super::Socket::from(fd),
             peer,
         })
     }

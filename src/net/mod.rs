@@ -1,20 +1,25 @@
 //! Where sockets live: streams, listeners, rings, file tables and cores.
 //!
 //! The only files that name a socket or a descriptor table. Everything here is non-blocking: a call
-//! either does its work at once or says [`std::io::ErrorKind::WouldBlock`], and waiting is one thing
-//! only, [`Pollable::readable`] or [`Pollable::writable`]. No read or write is ever left in the ring,
-//! so dropping a wait can lose neither bytes nor descriptors (`tests/hazards.rs` pins why).
+//! either does its work at once or says [`std::io::ErrorKind::WouldBlock`], and waiting is for readiness
+//! only: for one descriptor ([`Pollable`]) or for as many as there are ([`Watch`]). No read or write is
+//! ever left in a ring, so dropping a wait can lose neither bytes nor descriptors (`tests/hazards.rs`
+//! pins why).
 
 mod cores;
 mod files;
 mod listener;
 mod pollable;
 mod ring;
+mod socket;
 mod stream;
+mod watch;
 
 pub use cores::{core_count, pin_to_core};
 pub use files::{own_file_table, raise_file_limit};
 pub use listener::{Accepted, HandedOver, Listener, TcpOptions, ensure_port_free};
 pub use pollable::{GiveWay, Pollable};
 pub use ring::{RingRefused, Runtime, build_runtime};
+pub use socket::Socket;
 pub use stream::Stream;
+pub use watch::{Direction, Ready, Token, Watch};

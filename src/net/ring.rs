@@ -16,7 +16,7 @@ const COMPLETION_ENTRIES: u32 = 8192;
 
 /// The kernel or a sandbox refused to make a ring.
 #[derive(Debug)]
-pub struct RingRefused(io::Error);
+pub struct RingRefused(pub(super) io::Error);
 
 /// Makes the calling thread's runtime. DEFER_TASKRUN runs completions only when this thread asks for
 /// them, which is also what makes a dropped wait cheap.

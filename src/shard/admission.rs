@@ -2,12 +2,11 @@
 //! Whoever is not is told so, with a time to come back that differs from client to client.
 
 use std::net::{IpAddr, SocketAddr};
-use std::rc::Rc;
 
 use crate::hub::Key;
 use crate::memory::Pressure;
 use crate::metrics::{CloseReason, RefusalReason};
-use crate::net::Stream;
+use crate::net::Socket;
 use crate::proto::http::{Request, forwarded_for};
 use crate::proto::proxy::ProxiedClient;
 
@@ -36,7 +35,7 @@ impl Core {
     /// it is over already.
     pub(super) fn accept(
         &mut self,
-        stream: Rc<Stream>,
+        socket: Socket,
         peer: SocketAddr,
         proxied: bool,
     ) -> Option<Key> {
@@ -45,12 +44,12 @@ impl Core {
         let is_proxy = self.shared.trusts(address);
         if proxied && !is_proxy {
             self.refuse_connection(RefusalReason::UntrustedProxy, Some(address));
-            stream.reset_on_close();
+            socket.reset_on_close();
             return None;
         }
         let place = match self.room_for(address) {
             Ok(place) => place,
-            Err(reason) => return self.turn_away(stream, address, reason),
+            Err(reason) => return self.turn_away(socket, address, reason),
         };
         let timeout_s = match proxied {
             true => PROXY_HEADER_TIMEOUT_S,
@@ -58,7 +57,7 @@ impl Core {
         };
         let deadline_s = self.now_s() + timeout_s;
         let stage = HttpStage::new(address, is_proxy, proxied, deadline_s);
-        Some(self.admit(stream, stage, place))
+        Some(self.admit(socket, stage, place))
     }
 
     fn room_for(&self, address: IpAddr) -> Result<Option<AddressPlace>, RefusalReason> {
@@ -87,16 +86,11 @@ impl Core {
 
     /// Tells a connection that it is not let in, and waits for it to go: closing at once could reset it
     /// before it has read the answer. When too many linger already, that risk is taken.
-    fn turn_away(
-        &mut self,
-        stream: Rc<Stream>,
-        address: IpAddr,
-        reason: RefusalReason,
-    ) -> Option<Key> {
+    fn turn_away(&mut self, socket: Socket, address: IpAddr, reason: RefusalReason) -> Option<Key> {
         let must_hurry = self.refusing >= REFUSALS_AT_ONCE;
         let deadline_s = self.now_s() + self.limits.ready_timeout_s;
         let stage = HttpStage::new(address, false, false, deadline_s);
-        let key = self.admit(stream, stage, None);
+        let key = self.admit(socket, stage, None);
         let reply = self.refusal(reason, Some(address));
         self.reply_and_finish(key, &reply, CloseReason::Refused);
         if must_hurry {

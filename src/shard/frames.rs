@@ -245,25 +245,14 @@ impl Core {
         if session.is_paused() {
             return;
         }
-        let Stage::WebSocket(websocket) = &mut session.stage else {
-            return;
-        };
-        let Some(extras) = &mut websocket.extras else {
-            return;
-        };
-        let mut unread = std::mem::take(&mut extras.unread);
-        if !unread.is_empty() {
+        if let Stage::WebSocket(websocket) = &mut session.stage
+            && let Some(extras) = &mut websocket.extras
+            && !extras.unread.is_empty()
+        {
+            let mut unread = std::mem::take(&mut extras.unread);
             self.receive_frames(key, &mut unread);
         }
-        self.wake_if_resumed(key);
-    }
-
-    pub(super) fn wake_if_resumed(&mut self, key: Key) {
-        if let Some(session) = self.sessions.get_mut(key)
-            && !session.is_paused()
-        {
-            session.wake();
-        }
+        self.watch(key);
     }
 }
 

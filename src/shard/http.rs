@@ -1,7 +1,6 @@
 //! A session's HTTP stage: from bytes to whole requests.
 
 use std::net::IpAddr;
-use std::task::Waker;
 
 use crate::hub::{Committed, Refused};
 use crate::proto::deflate::DeflateParams;
@@ -39,8 +38,6 @@ pub(super) struct HttpStage {
     pub deadline_s: u32,
     /// No request may follow the present one.
     pub is_last: bool,
-    /// The session's task, while it waits for an answer.
-    pub waker: Option<Waker>,
 }
 
 /// Where in an exchange the connection is.
@@ -149,7 +146,6 @@ impl HttpStage {
             answer_headers: Headers::new(),
             deadline_s,
             is_last: false,
-            waker: None,
         }
     }
 

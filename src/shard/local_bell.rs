@@ -15,7 +15,9 @@ impl LocalBell {
     /// Lets the waiter go on.
     pub fn ring(&self) {
         if !self.rung.replace(true) {
-            super::wake(self.waiter.take());
+            if let Some(waker) = self.waiter.take() {
+                waker.wake();
+            }
         }
     }
 

@@ -1,16 +1,16 @@
 //! One core: its sessions, its channels, its timers, its traffic with the other cores.
 //!
 //! [`Core`] is the state, plain and synchronous: every method runs to its end without waiting. The
-//! tasks around it (one per session, one each for accepting, the inbox, the fan-out, the wheel) wait
+//! tasks around it (one each for the sockets, accepting, the inbox, the fan-out, the wheel) wait
 //! for something, then enter the core. [`Shard::enter`] is the only way in; what a core cannot do
-//! itself (start a task, ring a bell) it notes, and `enter` does it on the way out.
+//! itself (ring a bell) it notes, and `enter` does it on the way out.
 //!
 //! | file | what |
 //! |---|---|
 //! | `admission` | who is let in |
 //! | `addresses` | connections by client address, over all shards |
 //! | `session` | what is remembered of one connection |
-//! | `receive` | bytes in |
+//! | `receive` | waiting for sockets, bytes in |
 //! | `requests`, `http` | of an HTTP connection: requests, answers, the upgrade |
 //! | `frames` | of a WebSocket: messages, and what they lead to |
 //! | `send` | bytes out: the one outbox and how a session ends |
@@ -48,11 +48,9 @@ use std::sync::atomic;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::net::IpAddr;
-use std::rc::Rc;
+use std::net::{IpAddr, Shutdown};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Waker;
 
 use bytes::Bytes;
 
@@ -61,7 +59,7 @@ use crate::config::Config;
 use crate::hub::{HeartbeatTimes, Key, LocalChannels, OutboxLimits, OwnedChannels, Slab, Wheel};
 use crate::memory::Memory;
 use crate::metrics::{CloseReason, ShardMetrics};
-use crate::net::{GiveWay, Stream};
+use crate::net::{GiveWay, Ready, Socket, Watch};
 use crate::proto::deflate::{Deflater, Inflater};
 use crate::proto::http::{HeadLimits, Request};
 use crate::proto::message::MessageLimits;
@@ -294,13 +292,15 @@ pub struct Core {
     is_draining: bool,
     /// Where the drain goes on.
     drain_slot: u32,
-    /// Sessions whose outbox began to fill, for a task each that flushes it.
-    backlogged: Vec<(Key, Rc<Stream>)>,
+    /// Waits for the sockets of all sessions.
+    sockets: Watch,
+    /// Where the sockets that are ready are listed, a turn's at a time; empty between turns.
+    ready_sockets: Vec<Ready>,
 }
 
 impl Core {
-    /// The shard `id` with its links to all shards.
-    pub fn new(id: u16, shared: Arc<Shared>, links: Vec<Link>) -> Self {
+    /// The shard `id` with its links to all shards, and what waits for its sockets.
+    pub fn new(id: u16, shared: Arc<Shared>, links: Vec<Link>, sockets: Watch) -> Self {
         let channels = shared.config.channels.limit.div_ceil(shared.metrics.len());
         Self {
             id,
@@ -325,7 +325,8 @@ impl Core {
             request_bytes: 0,
             is_draining: false,
             drain_slot: 0,
-            backlogged: Vec::new(),
+            sockets,
+            ready_sockets: Vec::new(),
             shared,
         }
     }
@@ -334,22 +335,17 @@ impl Core {
         self.clock.now_s()
     }
 
-    /// A session's socket cannot be waited for.
-    fn broken(&mut self, key: Key) {
-        let reason = self.end_reason(key, CloseReason::PeerReset);
-        self.end(key, reason, true);
-    }
-
     /// Puts a connection into the table.
     fn admit(
         &mut self,
-        stream: Rc<Stream>,
+        socket: Socket,
         stage: http::HttpStage,
         place: Option<AddressPlace>,
     ) -> Key {
         let deadline_s = stage.deadline_s;
         let key = self.sessions.insert(Session {
-            stream,
+            socket,
+            is_watched: false,
             stage: session::Stage::Http(Box::new(stage)),
             outbox: None,
             vitals: crate::hub::Vitals::new(self.now_s(), 0),
@@ -358,15 +354,13 @@ impl Core {
         });
         self.metrics.connections.add(1);
         self.wheel.schedule(key.slot, deadline_s);
+        self.watch(key);
         key
     }
 
-    /// Ends a session now. Its task sees that it is gone and closes the socket.
+    /// Ends a session now and closes its socket.
     fn end(&mut self, key: Key, reason: CloseReason, reset: bool) {
         self.unsubscribe(key);
-        if let Some(session) = self.sessions.get_mut(key) {
-            session.wake();
-        }
         let Some(session) = self.sessions.remove(key) else {
             return;
         };
@@ -385,16 +379,17 @@ impl Core {
         if let Some(place) = session.place {
             self.shared.addresses.give_back(place);
         }
-        // The shutdown wakes whoever waits on the socket, which then drops it. A FIN before the RST
-        // would look like an orderly end; only who waits to write needs it to wake.
-        let how = match reset && session.outbox.is_none() {
-            true => std::net::Shutdown::Read,
-            false => std::net::Shutdown::Both,
-        };
         if reset {
-            session.stream.reset_on_close();
+            session.socket.reset_on_close();
         }
-        session.stream.shutdown(how);
+        // Ends the waits on the socket, which otherwise would keep it open. A FIN before the RST would
+        // look like an orderly end; only a wait for room needs it to end.
+        match &session.outbox {
+            Some(_) => session.socket.shutdown(Shutdown::Both),
+            None if !session.is_watched => {}
+            None if reset => session.socket.shutdown(Shutdown::Read),
+            None => session.socket.shutdown(Shutdown::Both),
+        }
     }
 
     fn count_request_bytes(&mut self, before: usize, after: usize) {
@@ -413,8 +408,6 @@ impl Core {
 /// A shard: its core and what its tasks share.
 pub struct Shard {
     core: RefCell<Core>,
-    /// Every read of every session goes here first.
-    scratch: RefCell<Box<[u8]>>,
     fanout_bell: LocalBell,
     links_bell: LocalBell,
     stop_bell: LocalBell,
@@ -426,9 +419,7 @@ impl Shard {
     fn enter<R>(&'static self, work: impl FnOnce(&mut Core) -> R) -> R {
         let mut core = self.core.borrow_mut();
         let result = work(&mut core);
-        for (key, stream) in core.backlogged.drain(..) {
-            monoio::spawn(tasks::flush(self, key, stream));
-        }
+        core.sockets.submit();
         if !core.ready.is_empty() {
             self.fanout_bell.ring();
         }
@@ -436,12 +427,5 @@ impl Shard {
             self.links_bell.ring();
         }
         result
-    }
-}
-
-/// Wakes a task of the same thread.
-fn wake(waker: Option<Waker>) {
-    if let Some(waker) = waker {
-        waker.wake();
     }
 }

@@ -1,70 +1,124 @@
-//! Bytes in.
+//! Waiting for sockets, and bytes in.
 
 use std::io::ErrorKind;
 
 use crate::hub::Key;
 use crate::metrics::CloseReason;
+use crate::net::{Direction, Ready, Token};
 
 use super::Core;
 use super::session::{Awaits, Stage};
 
 /// Reads of one session in a row before others get their turn.
 const READS_PER_TURN: usize = 4;
+/// What of a key's generation fits a token beside slot and direction.
+const GENERATION_BITS: u32 = u32::MAX >> 1;
 
-/// What a session's task does next.
-pub(super) enum Next {
-    /// Wait for bytes.
-    Read,
-    /// Wait until the session may be read again.
-    Pause,
-    /// The session is over.
-    End,
+/// The name of a session's wait.
+fn token(key: Key, direction: Direction) -> Token {
+    let generation = u64::from(key.generation & GENERATION_BITS);
+    Token::new((generation << 32) | u64::from(key.slot), direction)
 }
 
 impl Core {
-    /// Reads what a session's socket has and acts on it.
-    pub(super) fn receive(&mut self, key: Key, scratch: &mut [u8]) -> Next {
-        for _ in 0..READS_PER_TURN {
-            let Some(session) = self.sessions.get_mut(key) else {
-                return Next::End;
-            };
-            if session.is_paused() {
-                return Next::Pause;
-            }
-            match session.stream.try_recv(scratch) {
-                Ok(0) => {
-                    self.end_of_file(key);
-                    return Next::End;
-                }
-                Ok(read) => {
-                    self.received(key, &mut scratch[..read]);
-                    if read < scratch.len() {
-                        break;
-                    }
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(_) => {
-                    let reason = self.end_reason(key, CloseReason::PeerReset);
-                    self.end(key, reason, false);
-                    return Next::End;
-                }
+    /// Deals with sockets that are ready, until there are none or more than `most`. True if there may
+    /// be more.
+    pub(super) fn serve_sockets(&mut self, scratch: &mut [u8], most: usize) -> bool {
+        let mut served = 0;
+        let mut ready = std::mem::take(&mut self.ready_sockets);
+        while served < most && self.sockets.take(&mut ready) {
+            served += ready.len();
+            for wait in ready.drain(..) {
+                self.serve_socket(wait, scratch);
             }
         }
-        match self.sessions.get_mut(key) {
-            None => Next::End,
-            Some(session) if session.is_paused() => Next::Pause,
-            Some(_) => Next::Read,
+        self.ready_sockets = ready;
+        served >= most
+    }
+
+    fn serve_socket(&mut self, wait: Ready, scratch: &mut [u8]) {
+        // A session that ended meanwhile; its place may have another by now.
+        let slot = wait.token.id() as u32;
+        let Some(key) = self.sessions.key_at(slot) else {
+            return;
+        };
+        let direction = wait.token.direction();
+        if wait.token != token(key, direction) {
+            return;
+        }
+        if !wait.waited {
+            return self.broken(key);
+        }
+        match direction {
+            Direction::Read => self.readable(key, scratch),
+            Direction::Write => self.flush(key),
         }
     }
 
-    /// Whether a paused session may be read again; otherwise `waker` is woken when it may.
-    pub(super) fn is_resumed(&mut self, key: Key, waker: &std::task::Waker) -> bool {
-        match self.sessions.get_mut(key) {
-            Some(session) if session.is_paused() => {
-                session.set_waker(waker.clone());
-                false
+    /// Waits for a session's bytes, unless that is being done or it may not be read now. What the
+    /// kernel holds already counts.
+    pub(super) fn watch(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        if session.is_watched || session.is_paused() {
+            return;
+        }
+        session.is_watched = true;
+        let token = token(key, Direction::Read);
+        if self.sockets.wait(&session.socket, token).is_err() {
+            self.broken(key);
+        }
+    }
+
+    /// Waits until the kernel takes more of a session's outbox.
+    pub(super) fn watch_for_room(&mut self, key: Key) {
+        let Some(session) = self.sessions.get(key) else {
+            return;
+        };
+        let token = token(key, Direction::Write);
+        if self.sockets.wait(&session.socket, token).is_err() {
+            self.broken(key);
+        }
+    }
+
+    /// A session's socket cannot be waited for; without that it cannot go on.
+    pub(super) fn broken(&mut self, key: Key) {
+        let reason = self.end_reason(key, CloseReason::PeerReset);
+        self.end(key, reason, true);
+    }
+
+    fn readable(&mut self, key: Key, scratch: &mut [u8]) {
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.is_watched = false;
+        }
+        self.receive(key, scratch);
+        self.watch(key);
+    }
+
+    /// Reads what a session's socket has and acts on it.
+    pub(super) fn receive(&mut self, key: Key, scratch: &mut [u8]) {
+        for _ in 0..READS_PER_TURN {
+            let Some(session) = self.sessions.get_mut(key) else {
+                return;
+            };
+            if session.is_paused() {
+                return;
             }
-            _ => true,
+            match session.socket.try_recv(scratch) {
+                Ok(0) => return self.end_of_file(key),
+                Ok(read) => {
+                    self.received(key, &mut scratch[..read]);
+                    if read < scratch.len() {
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(_) => {
+                    let reason = self.end_reason(key, CloseReason::PeerReset);
+                    return self.end(key, reason, false);
+                }
+            }
         }
     }
 

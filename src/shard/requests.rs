@@ -48,7 +48,7 @@ impl Core {
         if let Some(http) = self.take_http(key) {
             self.run_http(key, http);
         }
-        self.wake_if_resumed(key);
+        self.watch(key);
     }
 
     /// Goes on with a connection's requests as far as its bytes and its answers allow.
@@ -275,7 +275,7 @@ impl Core {
             After::Next => self.run_http(key, http),
             after => self.after_answer(key, http, after),
         }
-        self.wake_if_resumed(key);
+        self.watch(key);
     }
 
     fn take_http(&mut self, key: Key) -> Option<Box<HttpStage>> {
@@ -296,10 +296,7 @@ impl Core {
                 self.reschedule(key);
             }
             // It ended while its request was answered.
-            _ => {
-                self.count_request_bytes(http.held_bytes(), 0);
-                super::wake(http.waker);
-            }
+            _ => self.count_request_bytes(http.held_bytes(), 0),
         }
     }
 
@@ -395,7 +392,6 @@ impl Core {
         });
         self.send(key, switching);
         self.reschedule(key);
-        super::wake(http.waker);
         let mut rest = http.input;
         if !rest.is_empty() {
             self.receive_frames(key, &mut rest);
@@ -470,7 +466,8 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
-    use crate::shard::testing::{CountedWakes, upgrade, with_cores};
+    use crate::shard::session::Session;
+    use crate::shard::testing::{upgrade, with_cores};
 
     #[test]
     fn requests_of_a_client_that_is_gone_are_dropped() {
@@ -482,12 +479,11 @@ mod tests {
             );
             let requests = publish + &upgrade(&format!("/channels/{own}"));
             bed.say(&mut client, requests.as_bytes());
-            let (waker, wakes) = CountedWakes::waker();
-            assert!(!bed.cores[0].is_resumed(client.key, &waker));
+            let session = bed.cores[0].sessions.get(client.key);
+            assert!(session.is_some_and(Session::is_paused));
             client.reset();
             bed.pass_messages();
-            // Its task learns of it, and no channel is kept open for it.
-            assert_eq!(wakes.count(), 1);
+            // No channel is kept open for it.
             assert_eq!(bed.cores[0].sessions.len(), 0);
             assert_eq!(bed.cores[0].local.len(), 0);
             assert_eq!(bed.cores[0].metrics.request_body_bytes.get(), 0);

@@ -49,7 +49,7 @@ impl Core {
                 Err(_) => Sent::TooSlow,
             };
         }
-        let sent = match session.stream.try_send(&bytes) {
+        let sent = match session.socket.try_send(&bytes) {
             Ok(sent) => sent,
             Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
             Err(_) => return Sent::Broken,
@@ -104,37 +104,35 @@ impl Core {
     pub(super) fn note_backlog(&mut self, key: Key, sent: usize, queued: usize) {
         self.metrics.sent_bytes.add(sent as u64);
         self.metrics.outbox_bytes.add(queued as u64);
-        if let Some(session) = self.sessions.get(key) {
-            self.backlogged.push((key, session.stream.clone()));
-        }
         self.reschedule(key);
+        self.watch_for_room(key);
     }
 
-    /// Sends what waits. False when nothing does any more, or the session is gone.
-    pub(super) fn flush(&mut self, key: Key) -> bool {
+    /// Sends what waits, as much as the kernel takes, and waits for it to take the rest.
+    pub(super) fn flush(&mut self, key: Key) {
         let now_s = self.now_s();
         loop {
             let Some(session) = self.sessions.get_mut(key) else {
-                return false;
+                return;
             };
             let Some(outbox) = &mut session.outbox else {
-                return false;
+                return;
             };
             let Some(front) = outbox.front() else {
                 session.outbox = None;
-                self.flushed(key);
-                return false;
+                return self.flushed(key);
             };
-            match session.stream.try_send(front) {
+            match session.socket.try_send(front) {
                 Ok(sent) => {
                     outbox.advance(sent, &self.limits.outbox, now_s);
                     self.metrics.outbox_bytes.sub(sent as u64);
                     self.metrics.sent_bytes.add(sent as u64);
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return true,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    return self.watch_for_room(key);
+                }
                 Err(_) => {
-                    self.end(key, self.end_reason(key, CloseReason::PeerReset), false);
-                    return false;
+                    return self.end(key, self.end_reason(key, CloseReason::PeerReset), false);
                 }
             }
         }
@@ -148,7 +146,7 @@ impl Core {
         match &mut session.stage {
             Stage::Closing(closing) if closing.awaits == Awaits::Flush => {
                 closing.awaits = Awaits::EndOfFile;
-                session.stream.shutdown(Shutdown::Write);
+                session.socket.shutdown(Shutdown::Write);
             }
             Stage::Closing(closing) if closing.awaits == Awaits::LastFlush => {
                 let reason = closing.reason;
@@ -173,7 +171,6 @@ impl Core {
         self.begin_closing(key, reader, Awaits::CloseFrame, reason);
         self.send_close_frame(key, code, text);
         if let Some(mut extras) = extras {
-            super::wake(extras.waker);
             // The client's Close may be in what was put aside.
             self.await_close(key, &mut extras.unread);
         }
@@ -237,7 +234,7 @@ impl Core {
             closing.awaits = Awaits::Flush;
             if session.outbox.is_none() {
                 closing.awaits = Awaits::EndOfFile;
-                session.stream.shutdown(Shutdown::Write);
+                session.socket.shutdown(Shutdown::Write);
             }
         }
     }
@@ -266,7 +263,6 @@ impl Core {
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
-        session.wake();
         let closing = Closing {
             reader,
             deadline_s,
@@ -279,6 +275,8 @@ impl Core {
         if let Stage::Http(http) = stage {
             self.count_request_bytes(http.held_bytes(), 0);
         }
+        // It may have been paused; the client's Close, or its end, is waited for from now on.
+        self.watch(key);
     }
 
     fn send_close_frame(&mut self, key: Key, code: CloseCode, text: &str) {

@@ -1,11 +1,8 @@
 //! One connection: what a shard remembers of it.
 
-use std::rc::Rc;
-use std::task::Waker;
-
 use crate::hub::{Encoding, Outbox, Vitals};
 use crate::metrics::CloseReason;
-use crate::net::Stream;
+use crate::net::Socket;
 use crate::proto::deflate::{DeflateParams, SlidingWindow};
 use crate::proto::message::MessageReader;
 
@@ -17,11 +14,13 @@ pub(super) const PUBLICATIONS_IN_FLIGHT_MAX: u32 = 16;
 
 /// A connection on the shard that accepted it.
 ///
-/// An idle WebSocket is this entry, its task, its descriptor and 4 bytes in the channel's list: no
-/// buffer, no queue, no timer of its own. Everything else is boxed and exists only while needed.
+/// An idle WebSocket is this entry, its descriptor, a wait in the kernel, a place in the wheel and 4
+/// bytes in the channel's list: no task, no buffer, no queue. Everything else is boxed and exists only
+/// while needed.
 pub(super) struct Session {
-    /// Shared with the session's task, which waits on it.
-    pub stream: Rc<Stream>,
+    pub socket: Socket,
+    /// Its bytes are waited for.
+    pub is_watched: bool,
     pub stage: Stage,
     /// Bytes the kernel would not take; `None` while it takes everything.
     pub outbox: Option<Box<Outbox>>,
@@ -73,8 +72,6 @@ pub(super) struct Extras {
     pub in_flight: u32,
     /// Bytes received and not looked at; at most one read.
     pub unread: Vec<u8>,
-    /// The session's task, while it waits.
-    pub waker: Option<Waker>,
     /// What was agreed on compression, if anything.
     pub deflate: Option<Deflate>,
 }
@@ -165,33 +162,9 @@ impl Session {
             // A client that does not read its answers gets no further ones.
             Stage::Http(http) => http.is_paused() || self.outbox.is_some(),
             Stage::WebSocket(websocket) => websocket.is_paused(self.outbox.is_some()),
-            Stage::Closing(_) | Stage::Busy => false,
-        }
-    }
-
-    /// Remembers the task to wake when [`Self::is_paused`] may have changed.
-    pub fn set_waker(&mut self, waker: Waker) {
-        match &mut self.stage {
-            Stage::Http(http) => http.waker = Some(waker),
-            Stage::WebSocket(websocket) => {
-                websocket.extras.get_or_insert_default().waker = Some(waker);
-            }
-            Stage::Closing(_) | Stage::Busy => waker.wake(),
-        }
-    }
-
-    /// Wakes the task if it waits.
-    pub fn wake(&mut self) {
-        let waker = match &mut self.stage {
-            Stage::Http(http) => http.waker.take(),
-            Stage::WebSocket(websocket) => websocket
-                .extras
-                .as_mut()
-                .and_then(|extras| extras.waker.take()),
-            Stage::Closing(_) | Stage::Busy => None,
-        };
-        if let Some(waker) = waker {
-            waker.wake();
+            // It has ended its side: there is nothing more to read.
+            Stage::Closing(closing) => closing.awaits == Awaits::LastFlush,
+            Stage::Busy => false,
         }
     }
 }

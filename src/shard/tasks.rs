@@ -1,28 +1,28 @@
 //! Everything of a shard that waits: its tasks. Each waits for one thing, then enters the core.
 
-use std::future::poll_fn;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use monoio::time::sleep;
 
-use crate::hub::Key;
 use crate::metrics::RefusalReason;
-use crate::net::{Accepted, GiveWay, HandedOver, Listener, Stream, TcpOptions};
+use crate::net::{Accepted, GiveWay, HandedOver, Listener, Pollable, TcpOptions, Watch};
 
 use super::inbox::{Inbox, Message};
 use super::local_bell::LocalBell;
-use super::receive::Next;
 use super::{Core, Ports, Shard, Shared};
 
 /// Where bytes of every session land first. A read that fills it is followed by another.
 const SCRATCH_BYTES: usize = 64 * 1024;
 /// Connections taken from one listener in a row.
 const ACCEPTS_PER_TURN: usize = 64;
+/// Ready sockets served in a row.
+const SOCKETS_PER_TURN: usize = 256;
+/// How long the sockets rest when the runtime cannot wait for them.
+const SOCKETS_REST: Duration = Duration::from_millis(10);
 /// How long accept rests when there are no descriptors, or no room even to refuse.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// Messages of other shards handled in a row.
@@ -58,9 +58,14 @@ pub type Reporter = Rc<dyn Fn(ShardEvent)>;
 /// of its own by now.
 pub async fn run(id: u16, shared: Arc<Shared>, ports: Ports, doors: Vec<Door>, events: Reporter) {
     let tcp = tcp_options(&shared);
-    let shard = match start(Core::new(id, shared, ports.links)) {
-        Ok(shard) => shard,
-        Err(error) => return events(ShardEvent::Failed(error.to_string())),
+    let sockets = match Watch::new() {
+        Ok(sockets) => sockets,
+        Err(refused) => return events(ShardEvent::Failed(refused.to_string())),
+    };
+    let ready = sockets.bell();
+    let (shard, ready) = match (start(Core::new(id, shared, ports.links, sockets)), ready) {
+        (Ok(shard), Ok(ready)) => (shard, ready),
+        (Err(error), _) | (_, Err(error)) => return events(ShardEvent::Failed(error.to_string())),
     };
     let mut listeners = Vec::new();
     for door in &doors {
@@ -76,6 +81,7 @@ pub async fn run(id: u16, shared: Arc<Shared>, ports: Ports, doors: Vec<Door>, e
     for (listener, door) in listeners.iter().zip(&doors) {
         monoio::spawn(accept(shard, Rc::clone(listener), door.is_proxied));
     }
+    monoio::spawn(serve_sockets(shard, ready));
     monoio::spawn(inbox(shard, ports.inbox, listeners, Rc::clone(&events)));
     monoio::spawn(flush_links(shard));
     monoio::spawn(fan_out(shard));
@@ -124,7 +130,6 @@ impl Door {
 fn start(core: Core) -> io::Result<&'static Shard> {
     Ok(Box::leak(Box::new(Shard {
         core: core.into(),
-        scratch: vec![0; SCRATCH_BYTES].into_boxed_slice().into(),
         fanout_bell: LocalBell::default(),
         links_bell: LocalBell::default(),
         stop_bell: LocalBell::default(),
@@ -155,26 +160,41 @@ async fn accept(shard: &'static Shard, listener: Rc<Listener>, proxied: bool) {
         if shard.enter(|core| core.is_draining()) {
             return;
         }
-        for _ in 0..ACCEPTS_PER_TURN {
-            if !shard.enter(|core| core.may_accept()) {
-                // The kernel holds whoever comes until there is room, or room to refuse.
-                sleep(ACCEPT_REST).await;
-                break;
-            }
-            match listener.try_accept() {
-                Ok(accepted) => admit(shard, accepted, proxied),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) if is_out_of_descriptors(&error) => {
-                    shard.enter(|core| core.refuse_connection(RefusalReason::Descriptors, None));
-                    // Accepting at once again would spin: the connection stays ready.
-                    sleep(ACCEPT_REST).await;
-                    break;
-                }
-                // The client was gone before it was accepted, or the listener was stopped.
-                Err(_) => break,
-            }
+        match shard.enter(|core| accept_some(core, &listener, proxied)) {
+            Backlog::Taken => {}
+            Backlog::Left => sleep(ACCEPT_REST).await,
         }
     }
+}
+
+/// What became of the connections that were ready.
+enum Backlog {
+    /// They were taken, or a turn's worth of them.
+    Taken,
+    /// They cannot be taken now. They stay ready: to try again at once would spin.
+    Left,
+}
+
+/// Takes a turn's worth of connections.
+fn accept_some(core: &mut Core, listener: &Listener, proxied: bool) -> Backlog {
+    for _ in 0..ACCEPTS_PER_TURN {
+        if !core.may_accept() {
+            // The kernel holds whoever comes until there is room, or room to refuse.
+            return Backlog::Left;
+        }
+        match listener.try_accept() {
+            Ok(Accepted { socket, peer }) => {
+                core.accept(socket, peer, proxied);
+            }
+            Err(error) if is_out_of_descriptors(&error) => {
+                core.refuse_connection(RefusalReason::Descriptors, None);
+                return Backlog::Left;
+            }
+            // None left, the client was gone before it was accepted, or the listener was stopped.
+            Err(_) => return Backlog::Taken,
+        }
+    }
+    Backlog::Taken
 }
 
 fn is_out_of_descriptors(error: &io::Error) -> bool {
@@ -185,55 +205,16 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
     )
 }
 
-fn admit(shard: &'static Shard, Accepted { stream, peer }: Accepted, proxied: bool) {
-    let stream = Rc::new(stream);
-    let key = shard.enter(|core| core.accept(Rc::clone(&stream), peer, proxied));
-    if let Some(key) = key {
-        monoio::spawn(session(shard, key, stream));
-    }
-}
-
-/// Waits for one session's bytes. All there is of an idle connection besides its entry in the table.
-async fn session(shard: &'static Shard, key: Key, stream: Rc<Stream>) {
+/// Serves the sockets of all sessions as they get ready.
+async fn serve_sockets(shard: &'static Shard, ready: Pollable) {
+    let mut scratch = vec![0; SCRATCH_BYTES];
     loop {
-        if stream.readable().await.is_err() {
-            // The ring refused the wait; without one the session cannot go on.
-            return shard.enter(|core| core.broken(key));
+        if ready.readable().await.is_err() {
+            // The runtime's ring is out of memory for a moment.
+            sleep(SOCKETS_REST).await;
         }
-        loop {
-            let next = {
-                let mut scratch = shard.scratch.borrow_mut();
-                shard.enter(|core| core.receive(key, &mut scratch))
-            };
-            match next {
-                Next::Read => break,
-                Next::Pause => resumed(shard, key).await,
-                Next::End => return,
-            }
-        }
-    }
-}
-
-/// Waits until a paused session may be read again, or is gone.
-async fn resumed(shard: &'static Shard, key: Key) {
-    poll_fn(|context| {
-        if shard.enter(|core| core.is_resumed(key, context.waker())) {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
-    })
-    .await;
-}
-
-/// Sends a session's outbox as its socket takes it; ends with the outbox.
-pub(super) async fn flush(shard: &'static Shard, key: Key, stream: Rc<Stream>) {
-    loop {
-        if stream.writable().await.is_err() {
-            return shard.enter(|core| core.broken(key));
-        }
-        if !shard.enter(|core| core.flush(key)) {
-            return;
+        while shard.enter(|core| core.serve_sockets(&mut scratch, SOCKETS_PER_TURN)) {
+            shard.give_way.turn().await;
         }
     }
 }

@@ -2,10 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::task::{Wake, Waker};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -16,9 +14,8 @@ use crate::endpoints;
 use crate::hub::Key;
 use crate::memory::Memory;
 use crate::metrics::ShardMetrics;
-use crate::net::{Stream, build_runtime};
+use crate::net::{Socket, Watch, build_runtime};
 
-use super::receive::Next;
 use super::{AddressTable, Core, Doorbell, Inbox, Shared, connect};
 
 /// Room for any test's connections.
@@ -72,7 +69,9 @@ impl Bed {
         });
         let (mut cores, mut inboxes) = (Vec::new(), Vec::new());
         for (id, ports) in ports.into_iter().enumerate() {
-            cores.push(Core::new(id as u16, Arc::clone(&shared), ports.links));
+            let sockets = Watch::new().unwrap();
+            let core = Core::new(id as u16, Arc::clone(&shared), ports.links, sockets);
+            cores.push(core);
             inboxes.push(ports.inbox);
         }
         Self {
@@ -104,8 +103,8 @@ impl Bed {
         SockRef::from(&accepted)
             .set_send_buffer_size(SEND_BUFFER_BYTES)
             .unwrap();
-        let stream = Rc::new(Stream::from_fd(accepted.into()).unwrap());
-        (self.cores[shard].accept(stream, peer, false), socket)
+        let accepted = Socket::from(std::os::fd::OwnedFd::from(accepted));
+        (self.cores[shard].accept(accepted, peer, false), socket)
     }
 
     /// A WebSocket at `path`, open.
@@ -119,23 +118,23 @@ impl Bed {
     }
 
     /// The client sends, and its shard receives.
-    pub fn say(&mut self, client: &mut Client, bytes: &[u8]) -> Next {
+    pub fn say(&mut self, client: &mut Client, bytes: &[u8]) {
         client.socket.write_all(bytes).unwrap();
-        self.receive(client)
+        self.receive(client);
     }
 
     /// A shard receives what there is, or learns that the client is gone.
-    pub fn receive(&mut self, client: &Client) -> Next {
-        self.receive_at(client.shard, client.key)
+    pub fn receive(&mut self, client: &Client) {
+        self.receive_at(client.shard, client.key);
     }
 
     /// The same, for a client that is somewhere else.
-    pub fn receive_at(&mut self, shard: usize, key: Key) -> Next {
+    pub fn receive_at(&mut self, shard: usize, key: Key) {
         let core = &mut self.cores[shard];
         if let Some(session) = core.sessions.get(key) {
-            await_ready(&session.stream, PollFlags::IN);
+            await_ready(&session.socket, PollFlags::IN);
         }
-        core.receive(key, &mut self.scratch)
+        core.receive(key, &mut self.scratch);
     }
 
     /// Shards handle messages until there are none.
@@ -155,9 +154,13 @@ impl Bed {
     /// A shard sends what waits in its outboxes, as clients take it.
     pub fn flush_all(&mut self, shard: usize) {
         let core = &mut self.cores[shard];
-        while let Some((key, stream)) = core.backlogged.pop() {
-            while core.flush(key) {
-                await_ready(&stream, PollFlags::OUT);
+        let keys: Vec<Key> = core.sessions.keys().collect();
+        for key in keys {
+            while let Some(session) = core.sessions.get(key)
+                && session.outbox.is_some()
+            {
+                await_ready(&session.socket, PollFlags::OUT);
+                core.flush(key);
             }
         }
     }
@@ -232,28 +235,6 @@ impl Client {
     }
 }
 
-/// How often a task was woken.
-#[derive(Default)]
-pub(super) struct CountedWakes(AtomicU32);
-
-impl CountedWakes {
-    /// A waker, and what counts its wakes.
-    pub fn waker() -> (Waker, Arc<Self>) {
-        let wakes = Arc::<Self>::default();
-        (Waker::from(Arc::clone(&wakes)), wakes)
-    }
-
-    pub fn count(&self) -> u32 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-impl Wake for CountedWakes {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
 /// An opening handshake.
 pub(super) fn upgrade(path: &str) -> String {
     format!(
@@ -262,8 +243,8 @@ pub(super) fn upgrade(path: &str) -> String {
     )
 }
 
-fn await_ready(stream: &Stream, readiness: PollFlags) {
-    let mut polled = [PollFd::new(stream, readiness)];
+fn await_ready(socket: &Socket, readiness: PollFlags) {
+    let mut polled = [PollFd::new(socket, readiness)];
     let patience = Timespec::try_from(PATIENCE).unwrap();
     assert_eq!(poll(&mut polled, Some(&patience)).unwrap(), 1, "not ready");
 }

@@ -144,7 +144,7 @@ impl Core {
                 "pings were not answered",
             );
             // Whether it goes out makes no difference any more.
-            let _ = session.stream.try_send(&frame);
+            let _ = session.socket.try_send(&frame);
         }
         self.end(key, CloseReason::HeartbeatTimeout, true);
     }
