@@ -14,10 +14,10 @@ pub(super) struct LocalBell {
 impl LocalBell {
     /// Lets the waiter go on.
     pub fn ring(&self) {
-        if !self.rung.replace(true) {
-            if let Some(waker) = self.waiter.take() {
-                waker.wake();
-            }
+        if !self.rung.replace(true)
+            && let Some(waker) = self.waiter.take()
+        {
+            waker.wake();
         }
     }
 
