@@ -13,7 +13,7 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
@@ -22,9 +22,9 @@ use crate::config::Config;
 use crate::limits::Plan;
 use crate::memory::Memory;
 use crate::metrics::ShardMetrics;
-use crate::net::{HandedOver, build_runtime, ensure_port_free, own_file_table, pin_to_core};
+use crate::net::{HandedOver, build_runtime, core_count, ensure_port_free, own_file_table, pin_to_core};
 use crate::shard::{
-    AddressTable, Door, Doorbell, Link, Message, Opening, Ports, ShardEvent, Shared, connect,
+    AddressTable, Door, Doorbell, Link, Message, Opening, Ports, ShardEvent, Shared, Turn, connect,
 };
 use crate::{endpoints, log, shard};
 
@@ -95,7 +95,8 @@ fn serve(
     let mut links = start_shards(&shared, &doors, &events, &inbox)?;
     await_serving(&shared, &inbox)?;
     announce(&doors, plan, ready_fd);
-    await_signal(&shared, &inbox)?;
+    let steering = Steering::of(&doors, &shared);
+    await_signal(&shared, &inbox, steering, &mut links)?;
     drain(&shared, &mut links, &inbox)
 }
 
@@ -206,12 +207,19 @@ fn start_shards(
     let doorbells = doorbells.map_err(|error| Failure::new(format!("no doorbell: {error}")))?;
     let (ports, links) = connect(&doorbells, shared.config.inbox.messages, INBOX_BYTES);
     let barrier = Arc::new(Barrier::new(shards + 1));
+    let (first, mut mine) = bounded(1);
     for (id, ports) in ports.into_iter().enumerate() {
+        let (next, after) = bounded(1);
+        let turn = Turn {
+            mine: std::mem::replace(&mut mine, after),
+            next,
+        };
         let start = ShardStart {
             id: id as u16,
             shared: Arc::clone(shared),
             ports,
             doors: doors.to_vec(),
+            turn,
             events: events.clone(),
             barrier: Arc::clone(&barrier),
         };
@@ -233,6 +241,7 @@ fn start_shards(
         }
     }
     barrier.wait();
+    let _ = first.send(());
     Ok(links)
 }
 
@@ -242,6 +251,7 @@ struct ShardStart {
     shared: Arc<Shared>,
     ports: Ports,
     doors: Vec<Door>,
+    turn: Turn,
     events: Sender<Event>,
     barrier: Arc<Barrier>,
 }
@@ -271,6 +281,7 @@ impl ShardStart {
             self.shared,
             self.ports,
             self.doors,
+            self.turn,
             report,
         ));
     }
@@ -341,15 +352,64 @@ fn reachable(address: SocketAddr) -> String {
 }
 
 /// Waits for a signal. Meanwhile it samples the memory: this thread may wait for the kernel.
-fn await_signal(shared: &Shared, inbox: &Receiver<Event>) -> Result<(), Failure> {
+fn await_signal(
+    shared: &Shared,
+    inbox: &Receiver<Event>,
+    steering: Option<Steering>,
+    links: &mut [Link],
+) -> Result<(), Failure> {
+    let steer = |links: &mut [Link]| {
+        if let Some(steering) = &steering {
+            steering.steer(shared, links);
+        }
+    };
+    steer(links);
     loop {
         match inbox.recv_timeout(MEMORY_SAMPLE_INTERVAL) {
             Ok(Event::Signal) => return Ok(()),
             Ok(Event::Shard(ShardEvent::Failed(text))) => return Err(Failure::new(text)),
+            Ok(Event::Shard(ShardEvent::Filling)) => steer(links),
             Ok(_) | Err(RecvTimeoutError::Timeout) => shared.memory.sample(),
             Err(RecvTimeoutError::Disconnected) => return Err(Failure::new("every shard ended")),
         }
     }
+}
+
+/// Which shards take new connections, where there are more shards than cores: on each core the one
+/// with the most room. A thread that takes many at a time is woken less often than many threads that
+/// take one each, and no shard is full while another is not.
+struct Steering {
+    cores: usize,
+}
+
+impl Steering {
+    /// `None` where connections are better left to the kernel: with a shard for each core at most, or
+    /// sockets that somebody else opened.
+    fn of(doors: &[Door], shared: &Shared) -> Option<Self> {
+        let cores = core_count();
+        let is_ours = |door: &Door| matches!(door.opening, Opening::Bind(_));
+        let is_needed = shared.metrics.len() > cores && doors.iter().all(is_ours);
+        is_needed.then_some(Self { cores })
+    }
+
+    fn steer(&self, shared: &Shared, links: &mut [Link]) {
+        let connections = |metrics: &Arc<ShardMetrics>| metrics.connections.get();
+        let connections: Vec<u64> = shared.metrics.iter().map(connections).collect();
+        let most = shared.connections_per_shard as u64;
+        let takers = takers(&connections, self.cores, most);
+        // Any shard can tell the kernel for all. Always the same: orders must not overtake each other.
+        links[0].send_control(Message::Steer(takers.into()));
+    }
+}
+
+/// The shard of each core that has the fewest connections, but for those that hold `most`; unless all do.
+fn takers(connections: &[u64], cores: usize, most: u64) -> Vec<u16> {
+    let of_core = |core: usize| (core..connections.len()).step_by(cores.max(1));
+    let emptiest = (0..cores).filter_map(|core| of_core(core).min_by_key(|id| connections[*id]));
+    let (with_room, full): (Vec<usize>, Vec<usize>) =
+        emptiest.partition(|id| connections[*id] < most);
+    let takers = if with_room.is_empty() { full } else { with_room };
+    takers.into_iter().map(|id| id as u16).collect()
 }
 
 /// Unready, no new connections, every session closed, and only when all shards are done the end: a
@@ -380,4 +440,22 @@ fn drain(shared: &Shared, links: &mut [Link], inbox: &Receiver<Event>) -> Result
     }
     info!("stopped");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn new_connections_go_to_the_emptiest_shard_of_each_core() {
+        assert_eq!(takers(&[5, 0, 3, 7, 4], 2, 100), [2, 1]);
+        assert_eq!(takers(&[0, 0, 0, 0], 2, 100), [0, 1]);
+        assert_eq!(takers(&[9, 1], 2, 100), [0, 1]);
+    }
+
+    #[test]
+    fn full_shards_take_none_while_others_have_room() {
+        assert_eq!(takers(&[100, 40, 100, 100], 2, 100), [1]);
+        assert_eq!(takers(&[100, 100, 100, 100], 2, 100), [0, 1]);
+    }
 }

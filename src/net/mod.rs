@@ -12,6 +12,7 @@ mod listener;
 mod pollable;
 mod ring;
 mod socket;
+mod steer;
 mod stream;
 mod watch;
 

@@ -31,6 +31,20 @@ impl Core {
         self.sessions.len() < self.shared.connections_per_shard + REFUSALS_AT_ONCE
     }
 
+    /// True when room for connections has become less by half since the last time, or none is left.
+    pub(super) fn is_filling(&mut self) -> bool {
+        let room = self.room();
+        let told = self.room_told.max(room);
+        let is_filling = room <= told / 2 && told > 0;
+        self.room_told = if is_filling { room } else { told };
+        is_filling
+    }
+
+    fn room(&self) -> usize {
+        let connections = self.sessions.len() - self.refusing;
+        self.shared.connections_per_shard.saturating_sub(connections)
+    }
+
     /// A connection has been accepted; `proxied` if a PROXY protocol header must come first. `None` if
     /// it is over already.
     pub(super) fn accept(
@@ -63,7 +77,7 @@ impl Core {
     fn room_for(&self, address: IpAddr) -> Result<Option<AddressPlace>, RefusalReason> {
         if self.is_draining {
             Err(RefusalReason::Draining)
-        } else if self.sessions.len() - self.refusing >= self.shared.connections_per_shard {
+        } else if self.room() == 0 {
             Err(RefusalReason::ConnectionLimit)
         } else if self.shared.memory.pressure() >= Pressure::High {
             Err(RefusalReason::Memory)

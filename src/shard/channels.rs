@@ -333,7 +333,7 @@ impl Core {
                 }
             }
             // The tasks around the core deal with these.
-            Message::Drain(_) | Message::Stop => {}
+            Message::Steer(_) | Message::Drain(_) | Message::Stop => {}
         }
     }
 

@@ -51,6 +51,8 @@ pub enum Message {
         /// Published bytes.
         bytes: u32,
     },
+    /// From the main thread: new connections go to these shards only.
+    Steer(Box<[u16]>),
     /// From the main thread: close sessions, spread over this time.
     Drain(Duration),
     /// From the main thread: every shard is drained, end.

@@ -77,7 +77,7 @@ pub use doorbell::{Doorbell, DoorbellWaiter};
 pub use http::PublishReply;
 pub use inbox::{Allowance, Inbox, Link, Message, Ports, connect};
 pub use session::Purpose;
-pub use tasks::{Door, Opening, Reporter, ShardEvent, run};
+pub use tasks::{Door, Opening, Reporter, ShardEvent, Turn, run};
 
 /// What all shards see of each other: read-only but for the flag, the counters and the memory sampled.
 pub struct Shared {
@@ -290,6 +290,8 @@ pub struct Core {
     /// Bytes of requests being received, over all sessions.
     request_bytes: usize,
     is_draining: bool,
+    /// Room for connections when it was last said that there is less.
+    room_told: usize,
     /// Where the drain goes on.
     drain_slot: u32,
     /// Waits for the sockets of all sessions.
@@ -324,6 +326,7 @@ impl Core {
             passes: VecDeque::new(),
             request_bytes: 0,
             is_draining: false,
+            room_told: 0,
             drain_slot: 0,
             sockets,
             ready_sockets: Vec::new(),

@@ -6,7 +6,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, Sender};
 use monoio::time::sleep;
+use tracing::warn;
 
 use crate::metrics::RefusalReason;
 use crate::net::{Accepted, GiveWay, HandedOver, Listener, Pollable, TcpOptions, Watch};
@@ -47,6 +49,8 @@ pub enum ShardEvent {
     Serving,
     /// It could not begin to serve.
     Failed(String),
+    /// Room for connections has become less, by half: others may have more.
+    Filling,
     /// Its last session is closed.
     Drained,
 }
@@ -54,9 +58,26 @@ pub enum ShardEvent {
 /// How a shard reaches the main thread.
 pub type Reporter = Rc<dyn Fn(ShardEvent)>;
 
+/// When a shard may open its doors: after the one before it, so that sockets which share a port are
+/// numbered as shards are.
+#[derive(Debug)]
+pub struct Turn {
+    /// The shard before has opened its own.
+    pub mine: Receiver<()>,
+    /// Lets the next one.
+    pub next: Sender<()>,
+}
+
 /// Runs a shard in the calling thread's runtime until it is told to stop. Its thread has a file table
-/// of its own by now.
-pub async fn run(id: u16, shared: Arc<Shared>, ports: Ports, doors: Vec<Door>, events: Reporter) {
+/// of its own by now. `turn` is waited for without serving anything.
+pub async fn run(
+    id: u16,
+    shared: Arc<Shared>,
+    ports: Ports,
+    doors: Vec<Door>,
+    turn: Turn,
+    events: Reporter,
+) {
     let tcp = tcp_options(&shared);
     let sockets = match Watch::new() {
         Ok(sockets) => sockets,
@@ -67,6 +88,8 @@ pub async fn run(id: u16, shared: Arc<Shared>, ports: Ports, doors: Vec<Door>, e
         (Ok(shard), Ok(ready)) => (shard, ready),
         (Err(error), _) | (_, Err(error)) => return events(ShardEvent::Failed(error.to_string())),
     };
+    // Nobody lets it only if the shard before has failed, which ends them all.
+    let _ = turn.mine.recv();
     let mut listeners = Vec::new();
     for door in &doors {
         match door.open(&tcp) {
@@ -78,8 +101,11 @@ pub async fn run(id: u16, shared: Arc<Shared>, ports: Ports, doors: Vec<Door>, e
             }
         }
     }
+    // The last one has nobody to let.
+    let _ = turn.next.send(());
     for (listener, door) in listeners.iter().zip(&doors) {
-        monoio::spawn(accept(shard, Rc::clone(listener), door.is_proxied));
+        let events = Rc::clone(&events);
+        monoio::spawn(accept(shard, Rc::clone(listener), door.is_proxied, events));
     }
     monoio::spawn(serve_sockets(shard, ready));
     monoio::spawn(inbox(shard, ports.inbox, listeners, Rc::clone(&events)));
@@ -152,7 +178,12 @@ fn tcp_options(shared: &Shared) -> TcpOptions {
 }
 
 /// Takes new connections until the listener is stopped.
-async fn accept(shard: &'static Shard, listener: Rc<Listener>, proxied: bool) {
+async fn accept(
+    shard: &'static Shard,
+    listener: Rc<Listener>,
+    proxied: bool,
+    events: Reporter,
+) {
     loop {
         if listener.readable().await.is_err() {
             sleep(ACCEPT_REST).await;
@@ -161,7 +192,11 @@ async fn accept(shard: &'static Shard, listener: Rc<Listener>, proxied: bool) {
             return;
         }
         match shard.enter(|core| accept_some(core, &listener, proxied)) {
-            Backlog::Taken => {}
+            Backlog::Taken => {
+                if shard.enter(Core::is_filling) {
+                    events(ShardEvent::Filling);
+                }
+            }
             Backlog::Left => sleep(ACCEPT_REST).await,
         }
     }
@@ -257,11 +292,21 @@ fn handle(
                 listeners.iter().for_each(|listener| listener.stop());
                 monoio::spawn(drain(shard, window, Rc::clone(events)));
             }
+            Message::Steer(takers) => steer(listeners, &takers),
             Message::Stop => shard.stop_bell.ring(),
             message => core.handle(from, message),
         }
     }
     true
+}
+
+fn steer(listeners: &[Rc<Listener>], takers: &[u16]) {
+    for listener in listeners {
+        if let Err(error) = listener.steer(takers) {
+            // Connections are spread over all shards then, as they were before.
+            warn!(%error, "new connections cannot be steered to shards with room");
+        }
+    }
 }
 
 /// Sends control messages that had no place when they came up, whichever task they came from.
