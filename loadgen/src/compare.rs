@@ -32,6 +32,23 @@ const FIGURES: &[(&str, &str, Axis)] = &[
         "memory/connection",
         Axis::bytes(""),
     ),
+    ("/connect_cpu_us", "CPU/connect", Axis::latency()),
+    (
+        "/kernel/slab_per_connection_bytes",
+        "slab/connection",
+        Axis::bytes(""),
+    ),
+    ("/heartbeat/cpu_per_ping_us", "CPU/ping", Axis::latency()),
+    (
+        "/broadcasts/delivery_latency/p50_us",
+        "broadcast p50",
+        Axis::latency(),
+    ),
+    (
+        "/broadcasts/delivery_latency/max_us",
+        "broadcast max",
+        Axis::latency(),
+    ),
     ("/publications_per_s", "publications/s", Axis::count("")),
     ("/deliveries", "deliveries", Axis::count("")),
     ("/deliveries_per_s", "deliveries/s", Axis::count("")),
