@@ -117,7 +117,11 @@ fn idle_connections_are_counted_and_plotted() {
 
 #[test]
 fn broadcasts_reach_all_while_others_come_and_talk() {
-    let server = Server::start(&["--shards", "2", "--set", "heartbeat.ping_interval_ms=1000"]);
+    let server = Server::with(&[
+        "shards=2",
+        "heartbeat.ping_interval_ms=1000",
+        "heartbeat.pong_timeout_ms=1000",
+    ]);
     let (html, markdown) = (Scratch::new("html"), Scratch::new("md"));
     let args = [
         "--connections",
