@@ -57,8 +57,8 @@ struct Sent {
     subscribers: u64,
 }
 
-/// What is needed to publish to all.
-pub struct Stage<'a> {
+/// What publishes to all connections.
+pub struct Broadcaster<'a> {
     /// The run.
     pub run: &'a Arc<Run>,
     /// Its connections.
@@ -69,7 +69,7 @@ pub struct Stage<'a> {
     pub interrupt: &'a Interrupt,
 }
 
-impl Stage<'_> {
+impl Broadcaster<'_> {
     /// Publishes them all; a pause follows each of them, in which whatever comes twice shows.
     pub fn run(&self, args: &IdleArgs) -> Result<Broadcasts, Failure> {
         let mut all = Broadcasts::default();
@@ -80,7 +80,8 @@ impl Stage<'_> {
             progress.show(number.into(), || {
                 format!("{} delivered", self.run.totals().messages)
             });
-            if self.interrupt.is_set() || self.run.totals().open() == 0 {
+            let is_pointless = self.run.totals().open() == 0 || !all.failures.is_empty();
+            if self.interrupt.is_set() || is_pointless {
                 break;
             }
             let patience_ns = u64::from(args.broadcast.settle_ms) * 1_000_000;
@@ -188,9 +189,9 @@ impl Broadcasts {
         BroadcastsReport {
             size_bytes: args.broadcast.size,
             // At most --broadcasts, which is below 2^16.
-            missed: tally.missed(self.sent.len() as u32),
-            repeated: tally.repeated,
-            foreign: tally.foreign,
+            lost_messages: tally.lost(self.sent.len() as u32),
+            duplicated_messages: tally.duplicated,
+            foreign_messages: tally.foreign,
             delivery_latency: tally.latency.summary(),
             server_cpu_per_delivery_us: self
                 .cpu_seconds

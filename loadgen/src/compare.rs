@@ -61,6 +61,11 @@ const FIGURES: &[(&str, &str, Axis)] = &[
         Axis::latency(),
     ),
     ("/lost_messages", "lost messages", Axis::count("")),
+    (
+        "/broadcasts/lost_messages",
+        "lost broadcasts",
+        Axis::count(""),
+    ),
     ("/reordered_subscribers", "reordered", Axis::count("")),
     ("/echoed_per_s", "echoes/s", Axis::count("")),
     ("/echo_latency/p50_us", "echo p50", Axis::latency()),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::Failure;
 use crate::args::IdleArgs;
-use crate::broadcasts::{self, Broadcasts, Stage};
+use crate::broadcasts::{self, Broadcaster, Broadcasts};
 use crate::clock::{cpu_seconds, now_ns, seconds_between};
 use crate::counters::Totals;
 use crate::crew::Crew;
@@ -43,13 +43,13 @@ pub fn run(args: &IdleArgs) -> Result<bool, Failure> {
     let calm = calm(&crew, &server, args);
     // At the end of the calm: what handshakes took for a moment is given back by now.
     let after = Memory::read(&run);
-    let stage = Stage {
+    let broadcaster = Broadcaster {
         run: &run,
         crew: &crew,
         server: &server,
         interrupt: &interrupt,
     };
-    let broadcasts = stage.run(args)?;
+    let broadcasts = broadcaster.run(args)?;
     let held_seconds = seconds_between(held_from_ns, now_ns());
     let quiet = quiet.map(QuietChannel::finish).transpose()?;
     let last = server.read_again();

@@ -114,7 +114,7 @@ impl Heard {
         }
         Quiet {
             published: self.published,
-            missing: self.published.saturating_sub(self.messages.len() as u64),
+            lost_messages: self.published.saturating_sub(self.messages.len() as u64),
             during: during.summary(),
             otherwise: otherwise.summary(),
             failures: self.failures,

@@ -127,7 +127,7 @@ fn broadcasts_reach_all_while_others_come_and_talk() {
         "--connections",
         "50",
         "--hold",
-        "6.8",
+        "3.6",
         "--ping-interval",
         "1",
         "--broadcasts",
@@ -149,20 +149,19 @@ fn broadcasts_reach_all_while_others_come_and_talk() {
         assert_eq!(broadcast["deliveries"], 50, "{broadcast}");
         assert!(broadcast["last_delivery_seconds"].as_f64() > Some(0.0));
     }
-    for (figure, count) in [("missed", 0), ("repeated", 0), ("foreign", 0)] {
-        assert_eq!(broadcasts[figure], count, "{figure}");
+    for figure in ["lost_messages", "duplicated_messages", "foreign_messages"] {
+        assert_eq!(broadcasts[figure], 0, "{figure}");
     }
     assert!(broadcasts["newcomers"].as_u64() >= Some(3), "{broadcasts}");
     assert!(broadcasts["newcomer_latency"]["max_us"].as_f64() > Some(0.0));
     let quiet = &broadcasts["quiet"];
-    assert!(quiet["published"].as_u64() > Some(50), "{quiet}");
-    assert_eq!(quiet["missing"], 0);
+    assert!(quiet["published"].as_u64() > Some(20), "{quiet}");
+    assert_eq!(quiet["lost_messages"], 0);
     assert!(quiet["otherwise"]["p50_us"].as_f64() > Some(0.0));
-    // 50 pings a second for 5 of the 6.8 seconds.
     let heartbeat = &report["heartbeat"];
     assert_eq!(heartbeat["expected_per_s"], 50.0);
-    assert_eq!(heartbeat["answered_per_s"]["count"], 1, "{heartbeat}");
-    assert!(heartbeat["answered_per_s"]["mean"].as_f64() > Some(0.0));
+    assert!(heartbeat["cpu_per_ping_us"].is_number(), "{heartbeat}");
+    assert!(report["pings_answered"].as_u64() > Some(0));
     assert_eq!(heartbeat["false_timeouts"], 0.0);
     assert!(report["connect_cpu_us"].is_number());
     assert!(report["kernel"]["slab_per_connection_bytes"].is_number());
@@ -258,7 +257,7 @@ fn a_broadcast_that_one_subscriber_misses_fails_the_run() {
     );
     let report: Value = serde_json::from_str(&json.text()).expect("JSON");
     let broadcasts = &report["broadcasts"];
-    assert_eq!(broadcasts["missed"], 2, "{broadcasts}");
+    assert_eq!(broadcasts["lost_messages"], 2, "{broadcasts}");
     assert_eq!(broadcasts["each"][1]["subscribers"], 10);
     assert_eq!(broadcasts["each"][1]["deliveries"], 9);
     assert_eq!(report["lost"], serde_json::json!({}));

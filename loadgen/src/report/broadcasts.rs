@@ -15,11 +15,11 @@ pub struct BroadcastsReport {
     /// One after the other.
     pub each: Vec<Broadcast>,
     /// Broadcasts that did not arrive, over all connections that were open to the end.
-    pub missed: u64,
+    pub lost_messages: u64,
     /// Broadcasts that arrived twice or behind a later one, over all connections.
-    pub repeated: u64,
+    pub duplicated_messages: u64,
     /// Messages that were no broadcast of this run.
-    pub foreign: u64,
+    pub foreign_messages: u64,
     /// From the publication until a connection received it, over all broadcasts.
     pub delivery_latency: Option<LatencySummary>,
     /// CPU time of the server per delivery, pings and new connections at the same time included.
@@ -51,7 +51,7 @@ pub struct Quiet {
     /// Messages acknowledged.
     pub published: u64,
     /// Those of them that did not arrive.
-    pub missing: u64,
+    pub lost_messages: u64,
     /// From when a message was meant to go out until it was received, for messages under way while a
     /// broadcast was.
     pub during: Option<LatencySummary>,
@@ -65,10 +65,10 @@ impl BroadcastsReport {
     /// True if everything arrived once and everybody got in.
     pub fn is_sound(&self) -> bool {
         let quiet = self.quiet.as_ref();
-        self.missed == 0
-            && self.repeated == 0
+        self.lost_messages == 0
+            && self.duplicated_messages == 0
             && self.failures.is_empty()
-            && quiet.is_none_or(|quiet| quiet.missing == 0 && quiet.failures.is_empty())
+            && quiet.is_none_or(|quiet| quiet.lost_messages == 0 && quiet.failures.is_empty())
     }
 
     /// Adds the figures.
@@ -96,10 +96,11 @@ impl BroadcastsReport {
                 format_args!("{us:.2} us of the server each"),
             );
         }
-        let (missed, repeated) = (self.missed, self.repeated);
-        lines.line("missed", format_args!("{missed}, {repeated} repeated"));
-        if self.foreign > 0 {
-            lines.line("foreign messages", self.foreign);
+        let (lost, duplicated) = (self.lost_messages, self.duplicated_messages);
+        let value = format_args!("{lost}, {duplicated} duplicated");
+        lines.line("lost messages", value);
+        if self.foreign_messages > 0 {
+            lines.line("foreign messages", self.foreign_messages);
         }
         let (count, latency) = (self.newcomers, self.newcomer_latency.as_ref());
         if let Some(latency) = latency {
@@ -109,8 +110,8 @@ impl BroadcastsReport {
         if let Some(quiet) = &self.quiet {
             lines.latency("quiet meanwhile", quiet.during.as_ref());
             lines.latency("quiet otherwise", quiet.otherwise.as_ref());
-            let (published, missing) = (quiet.published, quiet.missing);
-            let value = format_args!("{published} messages, {missing} missing");
+            let (published, lost) = (quiet.published, quiet.lost_messages);
+            let value = format_args!("{published} messages, {lost} lost");
             lines.line("quiet channel", value);
         }
         let of_quiet = self.quiet.iter().flat_map(|quiet| &quiet.failures);

@@ -20,7 +20,7 @@ pub struct BroadcastTally {
     /// Broadcasts that a connection jumped over, over all connections.
     skipped: u64,
     /// Broadcasts that came again, or behind a later one, over all connections.
-    pub repeated: u64,
+    pub duplicated: u64,
     /// Messages that are no broadcast of this run.
     pub foreign: u64,
 }
@@ -71,7 +71,7 @@ impl BroadcastTally {
             return;
         };
         if broadcast < *next {
-            self.repeated += 1;
+            self.duplicated += 1;
             return;
         }
         self.skipped += u64::from(broadcast - *next);
@@ -92,7 +92,7 @@ impl BroadcastTally {
         }
         self.latency.merge(&other.latency);
         self.skipped += other.skipped;
-        self.repeated += other.repeated;
+        self.duplicated += other.duplicated;
         self.foreign += other.foreign;
     }
 
@@ -102,7 +102,7 @@ impl BroadcastTally {
     }
 
     /// Broadcasts that did not arrive, over all connections that are open, once `published` have gone out.
-    pub fn missed(&self, published: u32) -> u64 {
+    pub fn lost(&self, published: u32) -> u64 {
         let open = self.next.iter().filter(|next| **next != NOT_OPEN);
         let owed = open.map(|next| u64::from(published.saturating_sub(*next)));
         self.skipped + owed.sum::<u64>()
@@ -159,7 +159,7 @@ mod tests {
         receive(&mut other, 0, &[0, 1]);
         receive(&mut other, 1, &[0, 1]);
         all.merge(other);
-        assert_eq!((all.missed(2), all.repeated, all.foreign), (0, 0, 0));
+        assert_eq!((all.lost(2), all.duplicated, all.foreign), (0, 0, 0));
         let last = Arrivals {
             count: 3,
             last_ns: 2001,
@@ -173,16 +173,16 @@ mod tests {
         let mut tally = tally(3);
         receive(&mut tally, 0, &[1]);
         receive(&mut tally, 1, &[0]);
-        assert_eq!(tally.missed(2), 1 + 1 + 2);
+        assert_eq!(tally.lost(2), 1 + 1 + 2);
         tally.close(2);
-        assert_eq!(tally.missed(2), 2);
+        assert_eq!(tally.lost(2), 2);
     }
 
     #[test]
-    fn what_comes_twice_or_late_is_repeated() {
+    fn what_comes_twice_or_late_is_duplicated() {
         let mut tally = tally(1);
         receive(&mut tally, 0, &[0, 0, 2, 1]);
-        assert_eq!((tally.repeated, tally.missed(3)), (2, 1));
+        assert_eq!((tally.duplicated, tally.lost(3)), (2, 1));
         assert_eq!(tally.arrivals(0).count, 1);
     }
 
@@ -191,7 +191,7 @@ mod tests {
         let mut tally = tally(1);
         tally.receive(0, &payload(RUN + 1, 0), 0);
         tally.receive(0, b"hello", 0);
-        assert_eq!((tally.foreign, tally.missed(0)), (2, 0));
+        assert_eq!((tally.foreign, tally.lost(0)), (2, 0));
         tally.close(0);
         receive(&mut tally, 0, &[0]);
         assert_eq!(tally.arrivals(0).count, 0);
