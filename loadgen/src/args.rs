@@ -89,6 +89,10 @@ pub struct CommonArgs {
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
 
+    /// Write the figures as a Markdown table to FILE
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
+
     /// The server's processes on this machine: take its memory and CPU time from them and not from its
     /// /metrics page
     #[arg(long, value_name = "PID,…", value_delimiter = ',')]
@@ -179,6 +183,53 @@ pub struct IdleArgs {
     /// How long to hold the connections
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub hold: Duration,
+
+    /// The server's interval between two pings of a connection: what pings per second are held against
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = positive)]
+    pub ping_interval: f64,
+
+    /// Messages to all connections at the end of the hold, one after the other
+    #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "rival", value_parser = clap::value_parser!(u16).range(..=1000))]
+    pub broadcasts: u16,
+
+    /// What they are like.
+    #[command(flatten)]
+    pub broadcast: BroadcastArgs,
+}
+
+/// Messages to all connections.
+#[derive(Args, Clone, Debug)]
+pub struct BroadcastArgs {
+    /// Pause after each of them
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds, requires = "broadcasts")]
+    pub broadcast_interval: Duration,
+
+    /// Payload size
+    #[arg(
+        long,
+        value_name = "BYTES",
+        default_value_t = 100,
+        requires = "broadcasts"
+    )]
+    pub size: usize,
+
+    /// Key for publishing, sent as X-API-Key
+    #[arg(long, value_name = "KEY", requires = "broadcasts")]
+    pub api_key: Option<String>,
+
+    /// Give up on what is missing of a broadcast after so long without a delivery
+    #[arg(
+        long,
+        value_name = "MS",
+        default_value_t = 10_000,
+        requires = "broadcasts"
+    )]
+    pub settle_ms: u32,
+
+    /// Also time a message every 50 ms to one subscriber of another channel, while they are under way and
+    /// otherwise
+    #[arg(long, requires = "broadcasts")]
+    pub quiet_channel: bool,
 }
 
 /// `fanout`

@@ -31,6 +31,11 @@ impl Latency {
         }
     }
 
+    /// How many were added.
+    pub fn count(&self) -> u64 {
+        self.histogram.as_ref().map_or(0, |latency| latency.len())
+    }
+
     /// The figures of a report; `None` if nothing was recorded.
     pub fn summary(&self) -> Option<LatencySummary> {
         let histogram = self.histogram.as_deref()?;

@@ -9,7 +9,7 @@ pub struct Snapshot {
 #[derive(Clone, Debug, PartialEq)]
 struct Sample {
     name: String,
-    has_shard: bool,
+    labels: String,
     value: f64,
 }
 
@@ -26,7 +26,7 @@ impl Snapshot {
     pub fn of<const N: usize>(values: [(&str, f64); N]) -> Self {
         let sample = |(name, value): (&str, f64)| Sample {
             name: name.to_owned(),
-            has_shard: false,
+            labels: String::new(),
             value,
         };
         Self {
@@ -36,10 +36,15 @@ impl Snapshot {
 
     /// A metric's value, summed over its labels; `None` if the page has no such metric.
     pub fn total(&self, name: &str) -> Option<f64> {
+        self.total_where(name, "")
+    }
+
+    /// The same over the samples that have this label, as in `reason="client"`.
+    pub fn total_where(&self, name: &str, label: &str) -> Option<f64> {
         let mut values = self
             .samples
             .iter()
-            .filter(|sample| sample.name == name)
+            .filter(|sample| sample.name == name && sample.labels.contains(label))
             .peekable();
         values.peek()?;
         Some(values.map(|sample| sample.value).sum())
@@ -50,7 +55,7 @@ impl Snapshot {
         let of_shards = self
             .samples
             .iter()
-            .filter(|sample| sample.has_shard && sample.name == name);
+            .filter(|sample| sample.labels.contains("shard=\"") && sample.name == name);
         of_shards.map(|sample| sample.value).collect()
     }
 }
@@ -65,7 +70,7 @@ fn parse_line(line: &str) -> Option<Sample> {
     let value = value.split_ascii_whitespace().next()?.parse().ok()?;
     Some(Sample {
         name: name.trim().to_owned(),
-        has_shard: labels.contains("shard=\""),
+        labels: labels.to_owned(),
         value,
     })
 }
@@ -92,6 +97,15 @@ broken
         assert_eq!(snapshot.per_shard("longwire_connections"), [5.0, 7.0]);
         assert_eq!(snapshot.total("longwire_connections"), Some(12.0));
         assert_eq!(snapshot.total("longwire_closes_total"), Some(5.0));
+        let client = "reason=\"client\"";
+        assert_eq!(
+            snapshot.total_where("longwire_closes_total", client),
+            Some(3.0)
+        );
+        assert_eq!(
+            snapshot.total_where("longwire_closes_total", "reason=\"x\""),
+            None
+        );
         assert_eq!(snapshot.total("process_resident_memory_bytes"), Some(1.5e6));
         assert!(snapshot.per_shard("longwire_info").is_empty());
         assert_eq!(snapshot.total("broken"), None);

@@ -33,6 +33,8 @@ pub struct Run {
     pub pin: bool,
     /// What subscribers are to check; `None` if messages are only counted.
     pub check: Option<Check>,
+    /// The number of this run, if its connections are to check broadcasts.
+    pub broadcasts: Option<u32>,
     /// What connections send to be echoed; `None` if they only listen.
     pub echo: Option<Echo>,
     /// Which connections go on purpose, to come back; `None`: none.
@@ -124,6 +126,7 @@ impl Run {
             connect_schedule: None,
             pin: false,
             check: None,
+            broadcasts: None,
             echo: None,
             departures: None,
             backoff: Backoff {

@@ -1,8 +1,11 @@
 //! The load generator against the server: what it says must be what happened.
 
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use serde_json::Value;
 
@@ -110,6 +113,170 @@ fn idle_connections_are_counted_and_plotted() {
         assert!(page.contains(part), "no {part}");
     }
     assert!(!page.contains("<script") && !page.contains("http://"));
+}
+
+#[test]
+fn broadcasts_reach_all_while_others_come_and_talk() {
+    let server = Server::with(&[
+        "shards=2",
+        "heartbeat.ping_interval_ms=1000",
+        "heartbeat.pong_timeout_ms=1000",
+    ]);
+    let (html, markdown) = (Scratch::new("html"), Scratch::new("md"));
+    let args = [
+        "--connections",
+        "50",
+        "--hold",
+        "3.6",
+        "--ping-interval",
+        "1",
+        "--broadcasts",
+        "3",
+        "--broadcast-interval",
+        "0.2",
+        "--quiet-channel",
+        "--html",
+        html.path(),
+        "--markdown",
+        markdown.path(),
+    ];
+    let report = drive_well(&server, "idle", "/channels/{channel}", &args);
+    assert_eq!(report["held"], 50);
+    let broadcasts = &report["broadcasts"];
+    let each = broadcasts["each"].as_array().expect("broadcasts");
+    assert_eq!(each.len(), 3);
+    for broadcast in each {
+        assert_eq!(broadcast["deliveries"], 50, "{broadcast}");
+        assert!(broadcast["last_delivery_seconds"].as_f64() > Some(0.0));
+    }
+    for figure in ["lost_messages", "duplicated_messages", "foreign_messages"] {
+        assert_eq!(broadcasts[figure], 0, "{figure}");
+    }
+    assert!(broadcasts["newcomers"].as_u64() >= Some(3), "{broadcasts}");
+    assert!(broadcasts["newcomer_latency"]["max_us"].as_f64() > Some(0.0));
+    let quiet = &broadcasts["quiet"];
+    assert!(quiet["published"].as_u64() > Some(20), "{quiet}");
+    assert_eq!(quiet["lost_messages"], 0);
+    assert!(quiet["otherwise"]["p50_us"].as_f64() > Some(0.0));
+    let heartbeat = &report["heartbeat"];
+    assert_eq!(heartbeat["expected_per_s"], 50.0);
+    assert!(heartbeat["cpu_per_ping_us"].is_number(), "{heartbeat}");
+    assert!(report["pings_answered"].as_u64() > Some(0));
+    assert_eq!(heartbeat["false_timeouts"], 0.0);
+    assert!(report["connect_cpu_us"].is_number());
+    assert!(report["kernel"]["slab_per_connection_bytes"].is_number());
+    assert!(html.text().contains("Another channel"));
+    assert!(markdown.text().contains("| last subscriber | after min "));
+    // Three broadcasts and what was said in the quiet channel.
+    let metrics = server.metrics();
+    let published = metrics.sum("longwire_publications_total");
+    assert_eq!(
+        published,
+        3.0 + quiet["published"].as_f64().expect("a number")
+    );
+}
+
+/// Stands between clients and the server, and keeps from the first subscriber all that follows its handshake.
+fn deafen_first_subscriber(server: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let addr = listener.local_addr().expect("an address");
+    let is_deaf = Arc::new(AtomicBool::new(false));
+    // Ends with the test's process.
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let is_deaf = Arc::clone(&is_deaf);
+            std::thread::spawn(move || relay(client, server, &is_deaf));
+        }
+    });
+    addr
+}
+
+fn relay(mut client: TcpStream, server: SocketAddr, is_deaf: &AtomicBool) {
+    let mut upstream = TcpStream::connect(server).expect("the server");
+    let mut request = [0; 4096];
+    let len = client.read(&mut request).unwrap_or(0);
+    let subscribes = request[..len].starts_with(b"GET /channels/");
+    let deaf = subscribes && !is_deaf.swap(true, Ordering::Relaxed);
+    if upstream.write_all(&request[..len]).is_err() {
+        return;
+    }
+    let (mut from_client, mut to_server) = (
+        client.try_clone().expect("clone"),
+        upstream.try_clone().expect("clone"),
+    );
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut from_client, &mut to_server);
+        let _ = to_server.shutdown(std::net::Shutdown::Write);
+    });
+    let mut answer = [0; 4096];
+    for chunk in 0.. {
+        match upstream.read(&mut answer) {
+            Ok(len) if len > 0 => {
+                let withheld = deaf && chunk > 0;
+                if !withheld && client.write_all(&answer[..len]).is_err() {
+                    break;
+                }
+            }
+            _ => break,
+        }
+    }
+    let _ = client.shutdown(std::net::Shutdown::Both);
+}
+
+#[test]
+fn a_broadcast_that_one_subscriber_misses_fails_the_run() {
+    let server = Server::start(&["--shards", "1"]);
+    let addr = deafen_first_subscriber(server.addr());
+    let json = Scratch::new("json");
+    let url = format!("ws://{addr}/channels/{{channel}}");
+    let args = [
+        "idle",
+        "--quiet",
+        "--url",
+        &url,
+        "--connections",
+        "10",
+        "--hold",
+        "0.2",
+        "--broadcasts",
+        "2",
+        "--broadcast-interval",
+        "0.1",
+        "--settle-ms",
+        "300",
+        "--json",
+        json.path(),
+    ];
+    let exit = run_to_exit(loadgen(&args));
+    assert_eq!(
+        exit.status.code(),
+        Some(1),
+        "{}{}",
+        exit.stdout,
+        exit.stderr
+    );
+    let report: Value = serde_json::from_str(&json.text()).expect("JSON");
+    let broadcasts = &report["broadcasts"];
+    assert_eq!(broadcasts["lost_messages"], 2, "{broadcasts}");
+    assert_eq!(broadcasts["each"][1]["subscribers"], 10);
+    assert_eq!(broadcasts["each"][1]["deliveries"], 9);
+    assert_eq!(report["lost"], serde_json::json!({}));
+}
+
+#[test]
+fn broadcasts_that_cannot_be_checked_are_refused() {
+    for (more, reason) in [
+        (&["--size", "10"][..], "takes 46 bytes"),
+        (
+            &["--quiet-channel", "--url", "ws://127.0.0.1:1/chat"],
+            "{channel}",
+        ),
+    ] {
+        let args = [&["idle", "--broadcasts", "1"], more].concat();
+        let exit = run_to_exit(loadgen(&args));
+        assert_eq!(exit.status.code(), Some(2), "{}", exit.stderr);
+        assert!(exit.stderr.contains(reason), "{}", exit.stderr);
+    }
 }
 
 #[test]

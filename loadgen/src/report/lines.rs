@@ -17,6 +17,15 @@ impl Lines {
         &self.0
     }
 
+    /// As a table in Markdown.
+    pub fn markdown(&self) -> String {
+        let rows = self.0.iter().map(|(label, value)| {
+            let value = value.replace('|', "\\|");
+            format!("| {label} | {value} |\n")
+        });
+        format!("| | |\n|---|---|\n{}", rows.collect::<String>())
+    }
+
     /// Adds a line.
     pub fn line(&mut self, label: &str, value: impl Display) {
         self.0.push((label.to_owned(), value.to_string()));

@@ -1,5 +1,6 @@
 //! What a run found: as JSON with stable names, as a summary for people, and as a page with plots.
 
+mod broadcasts;
 mod churn;
 mod echo;
 mod fanout;
@@ -7,6 +8,7 @@ mod idle;
 mod lines;
 mod storm;
 
+pub use broadcasts::{Broadcast, BroadcastsReport, Quiet};
 pub use churn::{ChurnReport, Growth};
 pub use echo::{EchoReport, MessageCost};
 pub use fanout::FanoutReport;
@@ -248,6 +250,9 @@ pub trait Report: Serialize {
 pub fn publish(report: &impl Report, args: &CommonArgs) -> io::Result<()> {
     if let Some(path) = &args.html {
         std::fs::write(path, html_page(report, args))?;
+    }
+    if let Some(path) = &args.markdown {
+        std::fs::write(path, report.lines().markdown())?;
     }
     let json = args.json.as_deref();
     if json != Some(Path::new("-")) {

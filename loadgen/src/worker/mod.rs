@@ -1,10 +1,12 @@
 //! One thread of connections: its ring, its file table, its share of the run.
 
+mod broadcast;
 mod departure;
 mod echo;
 mod slots;
 mod tally;
 
+pub use broadcast::BroadcastTally;
 pub use tally::{Subscriber, Tally};
 
 use std::cell::{Cell, RefCell, RefMut};
@@ -162,6 +164,10 @@ impl Worker {
             0
         };
         let lanes = run.echo.map_or(0, |_| share.connections);
+        let broadcasts = run
+            .broadcasts
+            .map(|number| BroadcastTally::new(number, share.connections))
+            .unwrap_or_default();
         let subscribers = std::iter::repeat_with(|| None).take(checked).collect();
         Self {
             run,
@@ -172,6 +178,7 @@ impl Worker {
             lanes: RefCell::new(Lanes::new(lanes)),
             tally: RefCell::new(Tally {
                 subscribers,
+                broadcasts,
                 ..Tally::default()
             }),
             next: Cell::new(0),
@@ -207,6 +214,10 @@ impl Worker {
             let mut tally = self.tally.borrow_mut();
             let start_ns = self.run.start_ns();
             tally.check((check.run, start_ns), number, payload, received_ns);
+        }
+        if self.run.broadcasts.is_some() {
+            let broadcasts = &mut self.tally.borrow_mut().broadcasts;
+            broadcasts.receive(number, payload, received_ns);
         }
         let counters = self.counters();
         counters.last_message_ns.set(received_ns);
@@ -297,6 +308,7 @@ impl Worker {
         self.counters().lost.add(1);
         let mut tally = self.tally.borrow_mut();
         tally.lost.count(cause);
+        tally.broadcasts.close(number);
         if let Some(Some(subscriber)) = tally.subscribers.get_mut(number) {
             subscriber.live = false;
         }
@@ -354,6 +366,7 @@ impl Worker {
         match held {
             Held::First { took_ns } => {
                 tally.connect_latency.record(took_ns);
+                tally.broadcasts.open(number);
                 if let Some(subscriber) = tally.subscribers.get_mut(number) {
                     *subscriber = self.new_subscriber(number);
                 }

@@ -5,6 +5,8 @@ use crate::latency::Latency;
 use crate::order::SubscriberOrder;
 use crate::payload::Stamp;
 
+use super::BroadcastTally;
+
 /// What a thread has to report at the end.
 #[derive(Debug, Default)]
 pub struct Tally {
@@ -27,6 +29,8 @@ pub struct Tally {
     pub lost: Causes,
     /// By connection number, if the run checks its messages; `None` once it has gone on purpose.
     pub subscribers: Vec<Option<Subscriber>>,
+    /// What they received of broadcasts, if the run checks those.
+    pub broadcasts: BroadcastTally,
     /// Messages that are not of this run.
     pub foreign_messages: u64,
     /// Messages of this run on the wrong channel.
@@ -56,6 +60,7 @@ impl Tally {
         self.refused.merge(other.refused);
         self.lost.merge(other.lost);
         self.subscribers.extend(other.subscribers);
+        self.broadcasts.merge(other.broadcasts);
         self.foreign_messages += other.foreign_messages;
         self.misdelivered_messages += other.misdelivered_messages;
     }
