@@ -1,5 +1,6 @@
 //! One thread of connections: its ring, its file table, its share of the run.
 
+mod deadlines;
 mod departure;
 mod echo;
 mod slots;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use longwire::net::{self, GiveWay, Stream};
 use longwire::proto::close::CloseCode;
 use longwire::proto::frame::{Opcode, encode_masked_frame};
-use monoio::time::{sleep, timeout};
+use monoio::time::sleep;
 
 use crate::clock::now_ns;
 use crate::connect;
@@ -28,6 +29,8 @@ use crate::rival::Rival;
 use crate::run::Run;
 use crate::session::Session;
 
+use deadlines::Deadlines;
+use departure::{Closes, Returns};
 use echo::Lanes;
 use slots::{Sent, Slots};
 
@@ -57,6 +60,12 @@ pub struct Worker {
     tally: RefCell<Tally>,
     /// Number of the next connection to make.
     next: Cell<usize>,
+    /// Until when each handshake may take.
+    handshakes: Deadlines,
+    /// Until when the server may take to end connections that this side closes.
+    closes: RefCell<Closes>,
+    /// Connections that wait before they come back.
+    returns: RefCell<Returns>,
     /// This side is closing: connections that end now are not lost.
     closing: Cell<bool>,
 }
@@ -105,8 +114,11 @@ async fn work(worker: Rc<Worker>) -> Result<(), String> {
     if let Some(departures) = worker.run.departures {
         let give_way = open_give_way()?;
         monoio::spawn(Rc::clone(&worker).drive_departures(departures, give_way));
+        monoio::spawn(Rc::clone(&worker).drive_returns());
     }
     while !worker.run.is_stopped() {
+        worker.handshakes.sweep(now_ns());
+        worker.reset_unclosed(now_ns());
         sleep(STOP_POLL).await;
     }
     worker.closing.set(true);
@@ -175,6 +187,9 @@ impl Worker {
                 ..Tally::default()
             }),
             next: Cell::new(0),
+            handshakes: Deadlines::default(),
+            closes: RefCell::default(),
+            returns: RefCell::default(),
             closing: Cell::new(false),
         }
     }
@@ -306,7 +321,7 @@ impl Worker {
     pub fn release(self: &Rc<Self>, number: usize) {
         let left = self.slots.borrow_mut().vacate(number);
         if left && !self.closing.get() {
-            monoio::spawn(Rc::clone(self).come_back(number));
+            self.come_back(number);
         }
     }
 
@@ -326,11 +341,10 @@ impl Worker {
     /// Connects; gives the connection and how long that took, in nanoseconds.
     async fn open(&self, number: usize) -> Result<(connect::Opened, u64), Cause> {
         let started_ns = now_ns();
-        let opening = connect::open(&self.run, self.share.first + number);
-        // Boxed: a task that makes connections is not to carry the handshake's state around twice.
-        let opened = timeout(self.run.connect_timeout, Box::pin(opening)).await;
-        let opened = opened.map_err(|_| Cause::TimedOut)??;
-        Ok((opened, now_ns() - started_ns))
+        let opening = connect::open(&self.run, self.share.first + number, &self.scratch);
+        let deadline_ns = started_ns + self.run.connect_timeout.as_nanos() as u64;
+        let opened = self.handshakes.bound(deadline_ns, Box::pin(opening)).await;
+        Ok((opened.ok_or(Cause::TimedOut)??, now_ns() - started_ns))
     }
 
     fn hold(self: &Rc<Self>, number: usize, opened: connect::Opened, held: Held) {
