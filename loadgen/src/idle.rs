@@ -77,13 +77,14 @@ pub fn connecting(run: &Run, totals: &Totals, tally: &mut Tally, seconds: f64) -
     // Those made again are another matter.
     let connected = totals.connected - totals.returned;
     Connecting {
-        threads: run.shares.len(),
+        threads: tally.threads,
         wanted: run.connections(),
         connected,
         failed: std::mem::take(&mut tally.failed),
         connect_seconds: seconds,
         connects_per_s: connected as f64 / seconds,
         connect_latency: tally.connect_latency.summary(),
+        agents: std::mem::take(&mut tally.agents),
     }
 }
 
@@ -105,7 +106,7 @@ fn build(
         lost: tally.lost,
         pings_answered: totals.pings,
         server: None,
-        loadgen_cpu_seconds: cpu_seconds(),
+        loadgen_cpu_seconds: cpu_seconds() + tally.agents_cpu_seconds,
         observed,
     }
 }

@@ -1,5 +1,6 @@
 //! What a run found: as JSON with stable names, as a summary for people, and as a page with plots.
 
+mod agents;
 mod churn;
 mod echo;
 mod fanout;
@@ -7,6 +8,7 @@ mod idle;
 mod lines;
 mod storm;
 
+pub use agents::AgentFigures;
 pub use churn::{ChurnReport, Growth};
 pub use echo::{EchoReport, MessageCost};
 pub use fanout::FanoutReport;
@@ -46,6 +48,9 @@ pub struct Connecting {
     pub connects_per_s: f64,
     /// TCP and WebSocket handshake.
     pub connect_latency: Option<LatencySummary>,
+    /// Each agent's part; empty if this program made the connections itself.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub agents: Vec<AgentFigures>,
 }
 
 impl Connecting {

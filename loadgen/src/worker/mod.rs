@@ -6,7 +6,7 @@ mod echo;
 mod slots;
 mod tally;
 
-pub use tally::{Subscriber, Tally};
+pub use tally::{Alike, Reference, Subscriber, Tally};
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::rc::Rc;
@@ -97,7 +97,9 @@ pub fn run_thread(run: Arc<Run>, thread: usize) -> Result<Tally, String> {
     let mut runtime = net::build_runtime().map_err(|refused| refused.to_string())?;
     let worker = Rc::new(Worker::new(run, thread, share));
     runtime.block_on(work(Rc::clone(&worker)))?;
-    Ok(worker.tally.take())
+    let mut tally = worker.tally.take();
+    tally.group_alike();
+    Ok(tally)
 }
 
 /// The thread's main task. Connections have tasks of their own; those still open at the end are left
@@ -218,10 +220,9 @@ impl Worker {
         if let Some(echo) = &self.run.echo {
             self.receive_echo(echo, number, (opcode, payload), received_ns)?;
         }
-        if let Some(check) = self.run.check {
+        if let Some(reference) = self.run.reference() {
             let mut tally = self.tally.borrow_mut();
-            let start_ns = self.run.start_ns();
-            tally.check((check.run, start_ns), number, payload, received_ns);
+            tally.check(&reference, number, payload, received_ns);
         }
         let counters = self.counters();
         counters.last_message_ns.set(received_ns);
@@ -241,13 +242,12 @@ impl Worker {
             self.counters().pings.add(1);
             return self.reply(number, Opcode::Text, answer);
         }
-        let Some(check) = self.run.check else {
+        let Some(reference) = self.run.reference() else {
             return Ok(());
         };
         let (mut tally, counters) = (self.tally.borrow_mut(), self.counters());
         for stamp in Stamp::find_all(payload) {
-            let start_ns = self.run.start_ns();
-            tally.check_stamp(&stamp, (check.run, start_ns), number, received_ns);
+            tally.check_stamp(&stamp, &reference, number, received_ns);
             counters.messages.add(1);
             counters.last_message_ns.set(received_ns);
         }
