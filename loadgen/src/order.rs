@@ -384,6 +384,36 @@ mod tests {
     }
 
     #[test]
+    fn subscribers_that_are_alike_count_each() {
+        let (whole, cut) = (order(GOOD), order(&GOOD[..4]));
+        let other = order(&[(1, 0), (0, 0), (0, 1), (1, 1), (0, 2)]);
+        let received = [(&whole, 5), (&cut, 3), (&other, 2)].map(|(order, count)| Received {
+            channel: 0,
+            live: true,
+            order,
+            count,
+        });
+        let expected = Verdict {
+            lost_subscribers: 3,
+            lost_messages: 3,
+            reordered_subscribers: 2,
+            ..Verdict::default()
+        };
+        assert_eq!(judge(received.into_iter(), &issued()), expected);
+    }
+
+    #[test]
+    fn what_was_received_crosses_hosts_unchanged() {
+        let order = order(&[(0, 0), (1, 1), (0, 2), (0, 2), (0, 1)]);
+        assert!(order.faults.is_some());
+        let sent = serde_json::to_string(&order).unwrap();
+        assert_eq!(
+            serde_json::from_str::<SubscriberOrder>(&sent).unwrap(),
+            order
+        );
+    }
+
+    #[test]
     fn an_unknown_publisher_is_refused() {
         assert!(!SubscriberOrder::new(2).receive(2, 0));
     }

@@ -168,6 +168,7 @@ fn serve(wire: &mut Wire, from: SocketAddr, interrupt: &Interrupt) -> io::Result
     let mut work = Work::None;
     let done = obey(wire, from, interrupt, &mut work);
     if let Work::Running(crew, _) = work {
+        eprintln!("controller {from}: went away");
         // Nobody is left to tell.
         let _ = crew.finish();
     }

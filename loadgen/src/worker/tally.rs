@@ -160,3 +160,76 @@ impl Tally {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subscribers_are_grouped_by_what_they_received() {
+        let subscriber = |channel, arrivals: &[u32]| {
+            let mut order = SubscriberOrder::new(1);
+            for sequence in arrivals {
+                order.receive(0, *sequence);
+            }
+            Some(Subscriber {
+                channel,
+                live: true,
+                order,
+            })
+        };
+        let all: &[u32] = &[0, 1];
+        let mut tally = Tally {
+            subscribers: vec![
+                subscriber(0, all),
+                subscriber(1, all),
+                None,
+                subscriber(0, all),
+                subscriber(0, &[1]),
+            ],
+            ..Tally::default()
+        };
+        tally.group_alike();
+        let mut counts: Vec<_> = tally
+            .alike
+            .iter()
+            .map(|alike| (alike.subscriber.channel, alike.count))
+            .collect();
+        counts.sort_unstable();
+        assert_eq!(counts, [(0, 1), (0, 2), (1, 1)]);
+        assert!(tally.subscribers.is_empty());
+    }
+
+    #[test]
+    fn stamps_are_read_by_the_publishers_clock() {
+        let mut tally = Tally {
+            subscribers: vec![Some(Subscriber {
+                channel: 0,
+                live: true,
+                order: SubscriberOrder::new(1),
+            })],
+            ..Tally::default()
+        };
+        let reference = Reference {
+            run: 7,
+            start_ns: 50_000,
+            publishers_clock: ClockOffset {
+                ahead_ns: 1_000_000_000,
+                error_ns: 5,
+            },
+        };
+        for (sequence, intended_ns) in [(0, 1_000_040_000), (1, 1_000_060_000)] {
+            let stamp = Stamp {
+                run: 7,
+                channel: 0,
+                publisher: 0,
+                sequence,
+                intended_ns,
+            };
+            tally.check_stamp(&stamp, &reference, 0, 70_000);
+        }
+        let longest_us = |latency: &Latency| latency.summary().unwrap().max_us.round();
+        assert_eq!(longest_us(&tally.delivery_latency), 30.0);
+        assert_eq!(longest_us(&tally.disturbed_latency), 10.0);
+    }
+}
