@@ -22,7 +22,9 @@ use crate::config::Config;
 use crate::limits::Plan;
 use crate::memory::Memory;
 use crate::metrics::ShardMetrics;
-use crate::net::{HandedOver, build_runtime, core_count, ensure_port_free, own_file_table, pin_to_core};
+use crate::net::{
+    HandedOver, build_runtime, core_count, ensure_port_free, own_file_table, pin_to_core,
+};
 use crate::shard::{
     AddressTable, Door, Doorbell, Link, Message, Opening, Ports, ShardEvent, Shared, Turn, connect,
 };
@@ -408,7 +410,11 @@ fn takers(connections: &[u64], cores: usize, most: u64) -> Vec<u16> {
     let emptiest = (0..cores).filter_map(|core| of_core(core).min_by_key(|id| connections[*id]));
     let (with_room, full): (Vec<usize>, Vec<usize>) =
         emptiest.partition(|id| connections[*id] < most);
-    let takers = if with_room.is_empty() { full } else { with_room };
+    let takers = if with_room.is_empty() {
+        full
+    } else {
+        with_room
+    };
     takers.into_iter().map(|id| id as u16).collect()
 }
 

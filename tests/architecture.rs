@@ -18,7 +18,7 @@ const RESERVED: &[(&str, &[&str], &str)] = &[
     ),
     ("monoio::net", &["net"], "sockets belong to src/net"),
     ("TcpStream", &["loadgen"], "sockets belong to src/net"),
-    ("TcpListener", &[], "sockets belong to src/net"),
+    ("TcpListener", &["loadgen"], "sockets belong to src/net"),
     ("UdpSocket", &[], "sockets belong to src/net"),
     (
         "monoio",

@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -36,6 +36,8 @@ pub enum Command {
     Storm(StormArgs),
     /// Replace connections steadily, and see whether the server's memory grows
     Churn(ChurnArgs),
+    /// Wait for another host's command, and make a part of its connections
+    Agent(AgentArgs),
     /// Put the figures of two runs side by side
     Compare(CompareArgs),
 }
@@ -102,9 +104,27 @@ pub struct CommonArgs {
     #[arg(long)]
     pub quiet: bool,
 
+    /// Several hosts.
+    #[command(flatten)]
+    pub hosts: HostArgs,
+
     /// What other servers want.
     #[command(flatten)]
     pub rival: RivalArgs,
+}
+
+/// To connect from several hosts, or several processes of one.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Several hosts")]
+pub struct HostArgs {
+    /// Agents that make the connections, an equal part each; this process publishes and reports. Threads,
+    /// cores and source addresses are then those of each agent
+    #[arg(long, value_name = "ADDR,…", value_delimiter = ',')]
+    pub agents: Vec<String>,
+
+    /// The agents' token
+    #[arg(long, value_name = "TOKEN", requires = "agents", value_parser = token)]
+    pub token: Option<String>,
 }
 
 /// To drive another server than Longwire.
@@ -367,6 +387,19 @@ pub struct StormArgs {
     pub give_up: Duration,
 }
 
+/// `agent`
+#[derive(Args, Debug)]
+pub struct AgentArgs {
+    /// Where to wait for controllers, one at a time
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7600")]
+    pub listen: SocketAddr,
+
+    /// A secret that controllers have to know; needed if others than this host can reach the address. It
+    /// and all else goes over the network as it is
+    #[arg(long, value_name = "TOKEN", value_parser = token)]
+    pub token: Option<String>,
+}
+
 /// `compare`
 #[derive(Args, Debug)]
 pub struct CompareArgs {
@@ -456,6 +489,13 @@ fn header(text: &str) -> Result<String, String> {
     match text.split_once(": ") {
         Some((name, _)) if !name.is_empty() && !text.contains(['\r', '\n']) => Ok(text.to_owned()),
         _ => Err("must look like `Name: value`".to_owned()),
+    }
+}
+
+fn token(text: &str) -> Result<String, String> {
+    match text.len() {
+        1..=1024 => Ok(text.to_owned()),
+        _ => Err("must have 1 to 1024 bytes".to_owned()),
     }
 }
 

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// Exponential backoff with full jitter: before attempt n (from 0) a client waits a random time below
 /// base x 2^n, never more than the cap. What a server asks for with Retry-After comes on top.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backoff {
     /// Longest wait before the first attempt.
     pub base: Duration,
@@ -18,6 +20,13 @@ pub struct Backoff {
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(120);
 
 impl Backoff {
+    /// Never any wait.
+    pub const NONE: Self = Self {
+        base: Duration::ZERO,
+        cap: Duration::ZERO,
+        starts_at_once: true,
+    };
+
     /// The wait before attempt `attempt`, after an answer that said `retry_after`.
     pub fn wait(&self, attempt: u32, retry_after: Option<Duration>) -> Duration {
         let asked = retry_after.unwrap_or_default().min(RETRY_AFTER_MAX);

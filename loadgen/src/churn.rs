@@ -131,7 +131,7 @@ fn build(run: &Run, args: &ChurnArgs, found: Found) -> ChurnReport {
         stayers: stayers::report(&published, &tally),
         refusals: tally.refused,
         lost: tally.lost,
-        loadgen_cpu_seconds: cpu_seconds(),
+        loadgen_cpu_seconds: cpu_seconds() + tally.agents_cpu_seconds,
         observed,
     }
 }

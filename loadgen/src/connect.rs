@@ -1,5 +1,6 @@
 //! Making one connection: TCP from a chosen local address, then the WebSocket handshake.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
@@ -15,9 +16,6 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use crate::counters::Cause;
 use crate::run::Run;
 
-/// Read at a time while the answer to the handshake is incomplete.
-const READ_BYTES: usize = 1024;
-
 /// An open WebSocket.
 pub struct Opened {
     /// The connection.
@@ -26,17 +24,18 @@ pub struct Opened {
     pub leftover: Vec<u8>,
 }
 
-/// Opens the connection numbered `index`. Waits without a limit; the caller sets one.
-pub async fn open(run: &Run, index: usize) -> Result<Opened, Cause> {
+/// Opens the connection numbered `index`, reading into `scratch`. Waits without a limit; the caller sets
+/// one. A storm waits for very many answers at a time, so that nothing is kept that is not needed for them.
+pub async fn open(run: &Run, index: usize, scratch: &RefCell<Box<[u8]>>) -> Result<Opened, Cause> {
     let stream = connect(run, index).await?;
-    let key = STANDARD.encode(fastrand::u128(..).to_ne_bytes());
-    let path = run.target.subscribe_path(run.channel_of(index));
-    let mut request = Vec::new();
-    let host = run.target.authority();
-    write_client_handshake(&mut request, &host, &path, &key, None, None);
-    send_all(&stream, &request).await?;
-    let leftover = read_answer(&stream, &key).await?;
+    let nonce = fastrand::u128(..).to_ne_bytes();
+    send_request(run, index, nonce, &stream).await?;
+    let leftover = read_answer(&stream, nonce, scratch).await?;
     Ok(Opened { stream, leftover })
+}
+
+fn key_of(nonce: [u8; 16]) -> String {
+    STANDARD.encode(nonce)
 }
 
 async fn connect(run: &Run, index: usize) -> Result<Stream, Cause> {
@@ -90,10 +89,20 @@ fn open_socket(target: SocketAddr) -> Result<OwnedFd, Errno> {
     Ok(socket)
 }
 
-async fn send_all(stream: &Stream, mut bytes: &[u8]) -> Result<(), Cause> {
-    while !bytes.is_empty() {
-        match stream.try_send(bytes) {
-            Ok(sent) => bytes = &bytes[sent..],
+async fn send_request(
+    run: &Run,
+    index: usize,
+    nonce: [u8; 16],
+    stream: &Stream,
+) -> Result<(), Cause> {
+    let path = run.target.subscribe_path(run.channel_of(index));
+    let host = run.target.authority();
+    let mut request = Vec::new();
+    write_client_handshake(&mut request, &host, &path, &key_of(nonce), None, None);
+    let mut sent = 0;
+    while sent < request.len() {
+        match stream.try_send(&request[sent..]) {
+            Ok(more) => sent += more,
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                 stream.writable().await?;
             }
@@ -104,27 +113,42 @@ async fn send_all(stream: &Stream, mut bytes: &[u8]) -> Result<(), Cause> {
 }
 
 /// Reads until the answer is complete; returns the bytes behind it.
-async fn read_answer(stream: &Stream, key: &str) -> Result<Vec<u8>, Cause> {
-    let mut answer = Vec::new();
+async fn read_answer(
+    stream: &Stream,
+    nonce: [u8; 16],
+    scratch: &RefCell<Box<[u8]>>,
+) -> Result<Vec<u8>, Cause> {
+    // Only if it does not come in one piece.
+    let mut before = Vec::new();
     loop {
         stream.readable().await?;
-        let filled = answer.len();
-        answer.resize(filled + READ_BYTES, 0);
-        let read = match stream.try_recv(&mut answer[filled..]) {
+        let mut scratch = scratch.borrow_mut();
+        let read = match stream.try_recv(&mut scratch) {
             Ok(0) => return Err(Cause::EndOfFile),
             Ok(read) => read,
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => 0,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
             Err(error) => return Err(error.into()),
         };
-        answer.truncate(filled + read);
-        match read_client_handshake(&answer, key, None) {
-            Ok(Some(opened)) => return Ok(answer.split_off(opened.head_len)),
-            Ok(None) => {}
-            Err(ClientHandshakeError::Status(status)) => {
-                return Err(Cause::Http(status, retry_after_s(&answer)));
-            }
-            Err(_) => return Err(Cause::BadHandshake),
+        if before.is_empty()
+            && let Some(leftover) = leftover(&scratch[..read], nonce)?
+        {
+            return Ok(leftover);
         }
+        before.extend_from_slice(&scratch[..read]);
+        if let Some(leftover) = leftover(&before, nonce)? {
+            return Ok(leftover);
+        }
+    }
+}
+
+/// What follows a complete answer.
+fn leftover(answer: &[u8], nonce: [u8; 16]) -> Result<Option<Vec<u8>>, Cause> {
+    match read_client_handshake(answer, &key_of(nonce), None) {
+        Ok(opened) => Ok(opened.map(|opened| answer[opened.head_len..].to_vec())),
+        Err(ClientHandshakeError::Status(status)) => {
+            Err(Cause::Http(status, retry_after_s(answer)))
+        }
+        Err(_) => Err(Cause::BadHandshake),
     }
 }
 

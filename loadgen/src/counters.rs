@@ -56,8 +56,25 @@ pub struct Counters {
     pub last_message_ns: Count,
 }
 
+impl Counters {
+    /// Replaces all figures by those of another host.
+    pub fn replace(&self, totals: &Totals) {
+        self.connected.set(totals.connected);
+        self.failed.set(totals.failed);
+        self.lost.set(totals.lost);
+        self.replaced.set(totals.replaced);
+        self.returned.set(totals.returned);
+        self.refused.set(totals.refused);
+        self.unclosed.set(totals.unclosed);
+        self.pings.set(totals.pings);
+        self.sent.set(totals.sent);
+        self.messages.set(totals.messages);
+        self.last_message_ns.set(totals.last_message_ns);
+    }
+}
+
 /// The sums over all threads.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Totals {
     /// Connections made.
     pub connected: u64,
@@ -251,5 +268,20 @@ mod tests {
         counters[1].last_message_ns.set(9);
         let totals = Totals::of(&counters);
         assert_eq!((totals.connected, totals.last_message_ns), (5, 9));
+        let all = Totals {
+            connected: 1,
+            failed: 2,
+            lost: 3,
+            replaced: 4,
+            returned: 5,
+            refused: 6,
+            unclosed: 7,
+            pings: 8,
+            sent: 9,
+            messages: 10,
+            last_message_ns: 11,
+        };
+        counters[0].replace(&all);
+        assert_eq!(Totals::of(&counters[..1]), all);
     }
 }

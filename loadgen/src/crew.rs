@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::Failure;
+use crate::agents;
 use crate::counters::Totals;
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
@@ -23,19 +25,22 @@ pub struct Crew {
 }
 
 impl Crew {
-    /// Starts a thread per share; they begin to connect at once.
-    pub fn start(run: &Arc<Run>, interrupt: &Interrupt) -> io::Result<Self> {
-        let threads = (0..run.shares.len()).map(|thread| {
-            let run = Arc::clone(run);
-            std::thread::Builder::new()
-                .name(format!("connections-{thread}"))
-                .spawn(move || worker::run_thread(run, thread))
-        });
+    /// Starts a thread per share; they begin to connect at once, or have agents do so.
+    pub fn start(run: &Arc<Run>, interrupt: &Interrupt) -> Result<Self, Failure> {
+        let threads = match &run.agents {
+            Some(agents) => agents::start(run, agents)?,
+            None => start_here(run)?,
+        };
         Ok(Self {
             run: Arc::clone(run),
-            threads: threads.collect::<Result<_, _>>()?,
+            threads,
             interrupt: interrupt.clone(),
         })
+    }
+
+    /// What they do.
+    pub fn run(&self) -> &Arc<Run> {
+        &self.run
     }
 
     /// Looks at the counters until `done` says so. Ends early when interrupted, or when a thread gave up.
@@ -59,14 +64,26 @@ impl Crew {
     pub fn finish(self) -> Result<Tally, String> {
         self.run.stop();
         let mut all = Tally::default();
-        for (number, thread) in self.threads.into_iter().enumerate() {
-            let ended = thread.join().unwrap_or_else(|_| Err("panicked".to_owned()));
-            all.merge(ended.map_err(|error| format!("thread {number}: {error}"))?);
+        for thread in self.threads {
+            let panicked = |_| Err("a thread panicked".to_owned());
+            all.merge(thread.join().unwrap_or_else(panicked)?);
         }
         Ok(all)
     }
 
-    fn has_ended(&self) -> bool {
+    /// True once a thread gave up.
+    pub fn has_ended(&self) -> bool {
         self.threads.iter().any(JoinHandle::is_finished)
     }
+}
+
+fn start_here(run: &Arc<Run>) -> io::Result<Vec<JoinHandle<Result<Tally, String>>>> {
+    let threads = (0..run.shares.len()).map(|thread| {
+        let run = Arc::clone(run);
+        let failed = move |error| format!("thread {thread}: {error}");
+        std::thread::Builder::new()
+            .name(format!("connections-{thread}"))
+            .spawn(move || worker::run_thread(run, thread).map_err(failed))
+    });
+    threads.collect()
 }

@@ -124,7 +124,7 @@ fn build(
         lost: tally.lost,
         pings_answered: totals.pings,
         server: None,
-        loadgen_cpu_seconds: cpu_seconds(),
+        loadgen_cpu_seconds: cpu_seconds() + tally.agents_cpu_seconds,
         observed,
     }
 }

@@ -247,7 +247,7 @@ fn build(run: &Run, args: &FanoutArgs, found: Found) -> FanoutReport {
         pings_answered: totals.pings,
         failures: published.failures(),
         server,
-        loadgen_cpu_seconds: cpu_seconds(),
+        loadgen_cpu_seconds: cpu_seconds() + tally.agents_cpu_seconds,
         observed,
     };
     report.ok = report.is_sound();

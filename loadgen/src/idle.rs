@@ -77,6 +77,9 @@ pub fn run(args: &IdleArgs) -> Result<bool, Failure> {
 fn plan(args: &IdleArgs) -> Result<Run, String> {
     let mut run = prepare(&args.common, args.common.channel_url())?;
     if args.broadcasts > 0 {
+        if run.agents.is_some() {
+            return Err("broadcasts are checked in this program; leave out --agents".to_owned());
+        }
         broadcasts::check(args)?;
         run.broadcasts = Some(fastrand::u32(..));
     }
@@ -183,13 +186,14 @@ pub fn connecting(run: &Run, totals: &Totals, tally: &mut Tally, seconds: f64) -
     // Those made again are another matter.
     let connected = totals.connected - totals.returned;
     Connecting {
-        threads: run.shares.len(),
+        threads: tally.threads,
         wanted: run.connections(),
         connected,
         failed: std::mem::take(&mut tally.failed),
         connect_seconds: seconds,
         connects_per_s: connected as f64 / seconds,
         connect_latency: tally.connect_latency.summary(),
+        agents: std::mem::take(&mut tally.agents),
     }
 }
 
@@ -242,7 +246,7 @@ fn build(run: &Run, args: &IdleArgs, mut found: Found) -> IdleReport {
         kernel: kernel.map(|(before, after)| KernelCost::between(before, after, held)),
         loadgen_rss_per_connection_bytes: per_connection(after.loadgen_bytes, before.loadgen_bytes),
         broadcasts: None,
-        loadgen_cpu_seconds: cpu_seconds(),
+        loadgen_cpu_seconds: cpu_seconds() + found.tally.agents_cpu_seconds,
         observed: found.observed,
         lost: found.tally.lost,
     };

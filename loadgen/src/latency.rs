@@ -1,7 +1,12 @@
 //! Latency distributions.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
-use serde::{Deserialize, Serialize};
+use hdrhistogram::serialization::{Deserializer as Decoder, Serializer as _, V2Serializer};
+use serde::de::Error as _;
+use serde::ser::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Longest latency told apart; longer ones count as this.
 const LONGEST_NS: u64 = 600_000_000_000;
@@ -82,6 +87,39 @@ impl Latency {
     }
 }
 
+/// As other tools write histograms: HdrHistogram's V2 encoding in base64; `null` if nothing was recorded.
+impl Serialize for Latency {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let Some(histogram) = self.histogram.as_deref() else {
+            return to.serialize_none();
+        };
+        let mut bytes = Vec::new();
+        V2Serializer::new()
+            .serialize(histogram, &mut bytes)
+            .map_err(S::Error::custom)?;
+        to.serialize_some(&STANDARD.encode(bytes))
+    }
+}
+
+impl<'de> Deserialize<'de> for Latency {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let mut latency = Self::default();
+        let Some(text) = Option::<String>::deserialize(from)? else {
+            return Ok(latency);
+        };
+        let bytes = STANDARD.decode(text).map_err(D::Error::custom)?;
+        let read: Histogram<u64> = Decoder::new()
+            .deserialize(&mut bytes.as_slice())
+            .map_err(D::Error::custom)?;
+        // One with other bounds would lose something.
+        latency
+            .histogram()
+            .add(&read)
+            .map_err(|_| D::Error::custom("a histogram with other bounds"))?;
+        Ok(latency)
+    }
+}
+
 /// The percentiles of a curve from p50 up, evenly spaced in the logarithm of what is above them, as far as
 /// `count` recorded values tell them apart.
 fn curve(count: u64) -> impl Iterator<Item = f64> {
@@ -159,6 +197,26 @@ mod tests {
         assert!(near(summary.p50_us, 500_000.0), "{summary:?}");
         assert!(near(summary.p99_us, 990_000.0), "{summary:?}");
         assert!(near(summary.max_us, 1_000_000.0), "{summary:?}");
+    }
+
+    #[test]
+    fn figures_of_another_host_merge_exactly() {
+        let (mut here, mut there) = (Latency::default(), Latency::default());
+        let mut all = Latency::default();
+        for step in 0..10_000 {
+            let (near, far) = (step * 1_234, step * step * 56_789);
+            here.record(near);
+            there.record(far);
+            all.record(near);
+            all.record(far);
+        }
+        let sent = serde_json::to_string(&there).unwrap();
+        here.merge(&serde_json::from_str(&sent).unwrap());
+        assert_eq!(here.summary(), all.summary());
+        assert_eq!(here.over_time(20), all.over_time(20));
+        let nothing: Latency = serde_json::from_str("null").unwrap();
+        assert_eq!(nothing.summary(), None);
+        assert!(serde_json::from_str::<Latency>("\"AAAA\"").is_err());
     }
 
     #[test]

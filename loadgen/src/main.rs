@@ -1,10 +1,12 @@
-//! `longwire-loadgen`: many WebSocket connections from one machine, and what came of them.
+//! `longwire-loadgen`: many WebSocket connections from one machine or several, and what came of them.
 //!
 //! The main thread plans ([`plan`]), starts a thread per file table of connections ([`crew`],
 //! [`worker`]) and watches their counters. A connection is one small task ([`connect`], then
 //! [`session`]); fan-outs are published by threads of their own ([`publisher`]). Threads share nothing
-//! but counters and a stop flag ([`run`]); what else they found is collected when they end.
+//! but counters and a stop flag ([`run`]); what else they found is collected when they end. On several
+//! hosts a thread per host takes the place of the threads of connections ([`agents`]).
 
+mod agents;
 mod args;
 mod backoff;
 mod blocking;
@@ -79,6 +81,7 @@ fn main() -> ExitCode {
         Command::Echo(args) => echo::run(&args),
         Command::Storm(args) => storm::run(&args),
         Command::Churn(args) => churn::run(&args),
+        Command::Agent(args) => agents::run(&args),
         Command::Compare(args) => compare::run(&args),
     };
     match done {

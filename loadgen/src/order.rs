@@ -8,11 +8,13 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 /// Gaps remembered per subscriber, to tell late messages from repeated ones.
 const GAPS_MAX: usize = 1024;
 
 /// What one subscriber has received of its channel.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SubscriberOrder {
     /// Per publisher, the sequence number that must come next.
     next: Box<[u32]>,
@@ -22,7 +24,7 @@ pub struct SubscriberOrder {
     faults: Option<Box<Faults>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct Faults {
     /// Sequence numbers that were jumped over, per publisher.
     gaps: Vec<(u16, Range<u32>)>,
@@ -137,7 +139,7 @@ impl Issued {
     }
 }
 
-/// One subscriber at the end of a run.
+/// One subscriber at the end of a run, and how many are like it.
 #[derive(Clone, Copy, Debug)]
 pub struct Received<'a> {
     /// Its channel.
@@ -146,6 +148,8 @@ pub struct Received<'a> {
     pub live: bool,
     /// What it received.
     pub order: &'a SubscriberOrder,
+    /// Subscribers that received the same.
+    pub count: u64,
 }
 
 /// The outcome of the check. A subscriber counts once per kind of fault.
@@ -180,7 +184,7 @@ pub fn judge<'a>(subscribers: impl Iterator<Item = Received<'a>>, issued: &Issue
         let sound = judge_one(&subscriber, issued, &mut verdict);
         if sound && subscriber.live {
             let hashes = orders.entry(subscriber.channel).or_default();
-            *hashes.entry(subscriber.order.hash).or_default() += 1;
+            *hashes.entry(subscriber.order.hash).or_default() += subscriber.count;
         }
     }
     for hashes in orders.values() {
@@ -198,12 +202,13 @@ fn judge_one(subscriber: &Received<'_>, issued: &Issued, verdict: &mut Verdict) 
     let reordered = faults.map_or(0, |faults| faults.reordered);
     let invented = publishers(subscriber)
         .any(|(publisher, next)| next > issued.count(subscriber.channel, publisher));
-    verdict.lost_messages += lost;
-    verdict.duplicated_messages += duplicated;
-    verdict.lost_subscribers += u64::from(lost > 0);
-    verdict.duplicated_subscribers += u64::from(duplicated > 0);
-    verdict.reordered_subscribers += u64::from(reordered > 0);
-    verdict.invented_subscribers += u64::from(invented);
+    let count = subscriber.count;
+    verdict.lost_messages += lost * count;
+    verdict.duplicated_messages += duplicated * count;
+    verdict.lost_subscribers += u64::from(lost > 0) * count;
+    verdict.duplicated_subscribers += u64::from(duplicated > 0) * count;
+    verdict.reordered_subscribers += u64::from(reordered > 0) * count;
+    verdict.invented_subscribers += u64::from(invented) * count;
     lost == 0 && duplicated == 0 && reordered == 0 && !invented
 }
 
@@ -257,6 +262,7 @@ mod tests {
                 channel: 0,
                 live,
                 order,
+                count: 1,
             }),
             issued,
         )
@@ -347,6 +353,7 @@ mod tests {
             channel,
             live: true,
             order,
+            count: 1,
         });
         assert!(judge(received.into_iter(), &issued).is_sound());
     }
@@ -377,6 +384,36 @@ mod tests {
     }
 
     #[test]
+    fn subscribers_that_are_alike_count_each() {
+        let (whole, cut) = (order(GOOD), order(&GOOD[..4]));
+        let other = order(&[(1, 0), (0, 0), (0, 1), (1, 1), (0, 2)]);
+        let received = [(&whole, 5), (&cut, 3), (&other, 2)].map(|(order, count)| Received {
+            channel: 0,
+            live: true,
+            order,
+            count,
+        });
+        let expected = Verdict {
+            lost_subscribers: 3,
+            lost_messages: 3,
+            reordered_subscribers: 2,
+            ..Verdict::default()
+        };
+        assert_eq!(judge(received.into_iter(), &issued()), expected);
+    }
+
+    #[test]
+    fn what_was_received_crosses_hosts_unchanged() {
+        let order = order(&[(0, 0), (1, 1), (0, 2), (0, 2), (0, 1)]);
+        assert!(order.faults.is_some());
+        let sent = serde_json::to_string(&order).unwrap();
+        assert_eq!(
+            serde_json::from_str::<SubscriberOrder>(&sent).unwrap(),
+            order
+        );
+    }
+
+    #[test]
     fn an_unknown_publisher_is_refused() {
         assert!(!SubscriberOrder::new(2).receive(2, 0));
     }
@@ -395,6 +432,7 @@ mod tests {
             channel: 0,
             live: true,
             order: &order,
+            count: 1,
         };
         let verdict = judge(std::iter::once(received), &issued);
         assert_eq!(verdict.lost_messages, 2 * GAPS_MAX as u64);

@@ -4,6 +4,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 /// Descriptors of each file table kept for what is no load: rings, files, publishers, /metrics.
 const RESERVED_FILES: usize = 256;
 /// Connections per default source address: leaves some of the usual 28,232 local ports to others.
@@ -33,14 +35,12 @@ pub struct Host {
 pub struct Wanted<'a> {
     /// Where to.
     pub target: SocketAddr,
-    /// Connections in all.
-    pub connections: usize,
+    /// Connections of this host, and how many are made at a time.
+    pub share: Share,
     /// Threads, if given.
     pub threads: Option<usize>,
     /// Source addresses, if given.
     pub sources: Option<&'a [IpAddr]>,
-    /// Connections being made at a time, in all.
-    pub connect_in_flight: usize,
 }
 
 /// How it is done.
@@ -54,8 +54,8 @@ pub struct Plan {
     pub local_ports: (u16, u16),
 }
 
-/// What one thread does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What one thread, or one host, does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Share {
     /// Number of its first connection.
     pub first: usize,
@@ -75,7 +75,7 @@ impl Plan {
         };
         check_sources(wanted, host, &sources)?;
         Ok(Self {
-            shares: shares(wanted, threads),
+            shares: wanted.share.split(threads),
             sources,
             local_ports: host.local_ports,
         })
@@ -91,17 +91,17 @@ fn threads(wanted: &Wanted<'_>, host: &Host) -> Result<usize, String> {
             host.files
         ));
     }
-    let needed = wanted.connections.div_ceil(usable);
+    let needed = wanted.share.connections.div_ceil(usable);
     match wanted.threads {
         Some(given) if given < needed => Err(format!(
             "{} connections on {given} threads are {} each, but a thread's file table holds {} - {RESERVED_FILES} \
              = {usable}; --threads {needed} would do",
-            wanted.connections,
-            wanted.connections.div_ceil(given),
+            wanted.share.connections,
+            wanted.share.connections.div_ceil(given),
             host.files,
         )),
         // A thread without a connection has nothing to do.
-        Some(given) => Ok(given.min(wanted.connections)),
+        Some(given) => Ok(given.min(wanted.share.connections)),
         None => Ok(needed),
     }
 }
@@ -112,8 +112,10 @@ fn default_sources(wanted: &Wanted<'_>) -> Vec<IpAddr> {
     if !wanted.target.is_ipv4() || !wanted.target.ip().is_loopback() {
         return Vec::new();
     }
-    let first = u32::from(Ipv4Addr::new(127, 0, 0, 2));
-    let count = wanted.connections.div_ceil(CONNECTIONS_PER_SOURCE);
+    // Agents on one host have other connections and then other addresses.
+    let taken = wanted.share.first.div_ceil(CONNECTIONS_PER_SOURCE);
+    let first = u32::from(Ipv4Addr::new(127, 0, 0, 2)) + taken as u32;
+    let count = wanted.share.connections.div_ceil(CONNECTIONS_PER_SOURCE);
     (first..)
         .take(count)
         .map(|address| Ipv4Addr::from(address).into())
@@ -134,34 +136,36 @@ fn check_sources(wanted: &Wanted<'_>, host: &Host, sources: &[IpAddr]) -> Result
     let ports = usize::from(high - low) + 1;
     let addresses = sources.len().max(1);
     let most = addresses.saturating_mul(ports);
-    if wanted.connections <= most {
+    if wanted.share.connections <= most {
         return Ok(());
     }
     Err(format!(
         "{} connections to {} need {} source addresses: each has {ports} local ports \
          (net.ipv4.ip_local_port_range {low}-{high}), and {addresses} x {ports} = {most}; \
          give more with --source FIRST-LAST",
-        wanted.connections,
+        wanted.share.connections,
         wanted.target,
-        wanted.connections.div_ceil(ports),
+        wanted.share.connections.div_ceil(ports),
     ))
 }
 
-fn shares(wanted: &Wanted<'_>, threads: usize) -> Vec<Share> {
-    let mut first = 0;
-    (0..threads)
-        .map(|thread| {
-            let connections = part(wanted.connections, threads, thread);
-            let connect_in_flight = part(wanted.connect_in_flight, threads, thread).max(1);
-            let share = Share {
+impl Share {
+    /// Cuts it into nearly equal parts.
+    pub fn split(self, parts: usize) -> Vec<Self> {
+        let mut first = self.first;
+        let cut = |index| {
+            let connections = part(self.connections, parts, index);
+            let connect_in_flight = part(self.connect_in_flight, parts, index).max(1);
+            let share = Self {
                 first,
                 connections,
                 connect_in_flight,
             };
             first += connections;
             share
-        })
-        .collect()
+        };
+        (0..parts).map(cut).collect()
+    }
 }
 
 /// The `index`-th of `parts` nearly equal parts of `whole`.
@@ -237,10 +241,13 @@ mod tests {
     fn wanted(connections: usize) -> Wanted<'static> {
         Wanted {
             target: SocketAddr::from(([127, 0, 0, 1], 8000)),
-            connections,
+            share: Share {
+                first: 0,
+                connections,
+                connect_in_flight: 256,
+            },
             threads: None,
             sources: None,
-            connect_in_flight: 256,
         }
     }
 
@@ -289,7 +296,10 @@ mod tests {
         );
         let few = Wanted {
             threads: Some(8),
-            connect_in_flight: 1,
+            share: Share {
+                connect_in_flight: 1,
+                ..wanted(2).share
+            },
             ..wanted(2)
         };
         let plan = Plan::new(&few, &HOST).unwrap();

@@ -167,11 +167,11 @@ impl Published {
     /// Checks what subscribers received against what was published.
     pub fn judge(&self, tally: &Tally) -> Verdict {
         let issued = self.issued();
-        let subscribers = tally.subscribers.iter().flatten();
-        let received = subscribers.map(|subscriber| Received {
-            channel: subscriber.channel,
-            live: subscriber.live,
-            order: &subscriber.order,
+        let received = tally.alike.iter().map(|alike| Received {
+            channel: alike.subscriber.channel,
+            live: alike.subscriber.live,
+            order: &alike.subscriber.order,
+            count: alike.count,
         });
         judge(received, &issued)
     }

@@ -13,6 +13,7 @@ use crate::clock::now_ns;
 use crate::latency::Latency;
 use crate::local::LocalAddresses;
 use crate::payload::{PAYLOAD_BYTES_MIN, Stamp};
+use crate::plan::Share;
 use crate::publications::{Load, Publications};
 use crate::report::Quiet;
 use crate::rival::Door;
@@ -136,7 +137,7 @@ fn quiet_run(run: &Run) -> Run {
         path: run.target.path.replace(CHANNEL, NAME),
         ..run.target.clone()
     };
-    let local = LocalAddresses::new(Vec::new(), (1, u16::MAX), 1, 0);
+    let local = LocalAddresses::new(Vec::new(), (1, u16::MAX), Share::default(), 0);
     let mut quiet = Run::new(target, run.address, local, Vec::new());
     quiet.check = Some(Check {
         run: fastrand::u32(..),

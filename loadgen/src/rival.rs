@@ -4,6 +4,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use serde::{Deserialize, Serialize};
+
 use crate::args::{PublishArgs, RivalArgs};
 use crate::setup::resolve;
 use crate::target::{CHANNEL, HttpTarget, Target, channel_name};
@@ -12,7 +14,7 @@ use crate::target::{CHANNEL, HttpTarget, Target, channel_name};
 const DATA: &str = "{data}";
 
 /// What a client of another server says, once its WebSocket is open.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Rival {
     /// Sent first, as text.
     subscribe: Option<String>,

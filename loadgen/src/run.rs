@@ -4,6 +4,10 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use longwire::net;
+use serde::{Deserialize, Serialize};
+
+use crate::agents::{Agents, ClockOffset};
 use crate::backoff::Backoff;
 use crate::counters::{Counters, Totals};
 use crate::local::LocalAddresses;
@@ -11,6 +15,7 @@ use crate::pace::Schedule;
 use crate::plan::Share;
 use crate::rival::Rival;
 use crate::target::Target;
+use crate::worker::Reference;
 
 /// A run: read-only but for the counters and the stop flag.
 #[derive(Debug)]
@@ -21,9 +26,9 @@ pub struct Run {
     pub address: SocketAddr,
     /// Where to connect from.
     pub local: LocalAddresses,
-    /// What each thread does.
+    /// What each thread does, or each agent.
     pub shares: Vec<Share>,
-    /// Per thread.
+    /// Per thread, or per agent.
     pub counters: Vec<Counters>,
     /// Longest time for one connection's handshakes.
     pub connect_timeout: Duration,
@@ -45,6 +50,10 @@ pub struct Run {
     pub rival: Option<Rival>,
     /// The server's processes, if it is to be watched by them and not by its /metrics.
     pub server_processes: Vec<u32>,
+    /// Who makes the connections, if others do.
+    pub agents: Option<Agents>,
+    /// The publishers' clock, compared with the one of this host.
+    pub publishers_clock: ClockOffset,
     /// From when to when connections do what they are for, in CLOCK_MONOTONIC nanoseconds.
     start_ns: AtomicU64,
     end_ns: AtomicU64,
@@ -52,7 +61,7 @@ pub struct Run {
 }
 
 /// What connections send to an echo.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Echo {
     /// Payload size.
     pub size_bytes: usize,
@@ -65,7 +74,7 @@ pub struct Echo {
 }
 
 /// Connections that go on purpose.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Departures {
     /// All at once, by reset.
     AtOnce {
@@ -97,7 +106,7 @@ impl Departures {
 }
 
 /// What subscribers expect.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Check {
     /// This run's number, in each payload.
     pub run: u32,
@@ -129,13 +138,11 @@ impl Run {
             broadcasts: None,
             echo: None,
             departures: None,
-            backoff: Backoff {
-                base: Duration::ZERO,
-                cap: Duration::ZERO,
-                starts_at_once: true,
-            },
+            backoff: Backoff::NONE,
             rival: None,
             server_processes: Vec::new(),
+            agents: None,
+            publishers_clock: ClockOffset::default(),
             start_ns: AtomicU64::new(u64::MAX),
             end_ns: AtomicU64::new(u64::MAX),
             stop: AtomicBool::new(false),
@@ -148,6 +155,46 @@ impl Run {
             .iter()
             .map(|share| share.connections as u64)
             .sum()
+    }
+
+    /// What to hold a message against; `None` if messages are only counted.
+    pub fn reference(&self) -> Option<Reference> {
+        Some(Reference {
+            run: self.check?.run,
+            start_ns: self.start_ns(),
+            publishers_clock: self.publishers_clock,
+        })
+    }
+
+    /// Threads that make connections at a time. One after the other they are quicker than all at once: each
+    /// has more to do whenever it wakes, and so has the server, if it fills its shards in turn too.
+    fn connecting_threads(&self) -> usize {
+        match self.connect_schedule {
+            Some(_) => self.shares.len(),
+            None => self.shares.len().min(net::core_count()).max(1),
+        }
+    }
+
+    /// Connections a thread makes at a time, once it is its turn.
+    pub fn connect_in_flight(&self, thread: usize) -> usize {
+        let in_all: usize = self
+            .shares
+            .iter()
+            .map(|share| share.connect_in_flight)
+            .sum();
+        let of_thread = in_all.div_ceil(self.connecting_threads());
+        of_thread.min(self.shares[thread].connections)
+    }
+
+    /// True once a thread may make its connections: the one it follows has made its own.
+    pub fn may_connect(&self, thread: usize) -> bool {
+        thread
+            .checked_sub(self.connecting_threads())
+            .is_none_or(|before| {
+                let counters = &self.counters[before];
+                let tried = counters.connected.get() + counters.failed.get();
+                tried >= self.shares[before].connections as u64
+            })
     }
 
     /// The channel of the connection numbered `index`.
@@ -172,6 +219,11 @@ impl Run {
     /// Ends what connections are for; they stay open.
     pub fn end_at(&self, end_ns: u64) {
         self.end_ns.store(end_ns, Ordering::Relaxed);
+    }
+
+    /// Start and end.
+    pub fn span(&self) -> (u64, u64) {
+        (self.start_ns(), self.end_ns.load(Ordering::Relaxed))
     }
 
     /// True between start and end.

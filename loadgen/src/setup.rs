@@ -1,16 +1,14 @@
 //! From the command line to a run that can start.
 
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::time::Duration;
 
 use longwire::net;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
+use crate::agents::{Agents, Assignment};
 use crate::args::CommonArgs;
-use crate::clock::now_ns;
 use crate::local::LocalAddresses;
-use crate::pace::Schedule;
-use crate::plan::{Host, Plan, Wanted};
+use crate::plan::Host;
 use crate::rival::Rival;
 use crate::run::Run;
 use crate::target::Target;
@@ -18,42 +16,42 @@ use crate::target::Target;
 /// The kernel's default range of local ports, should it not say.
 const LOCAL_PORTS_DEFAULT: (u16, u16) = (32_768, 60_999);
 
-/// Plans a run, or says why it is impossible.
+/// Plans a run, or says why it is impossible. What agents do they plan themselves.
 pub fn prepare(args: &CommonArgs, target: Target) -> Result<Run, String> {
-    if let Some(cores) = &args.cores {
-        keep_to_cores(&cores.0)?;
-    }
-    let address = resolve(&target)?;
-    let plan = Plan::new(&wanted(args, address), &host())?;
-    let connections = args.connections as usize;
-    let offset = fastrand::usize(..);
-    let local = LocalAddresses::new(plan.sources, plan.local_ports, connections, offset);
-    let lanes = plan.shares.len() as u64;
-    let mut run = Run::new(target, address, local, plan.shares);
-    run.connect_timeout = Duration::from_millis(u64::from(args.connect_timeout_ms));
-    run.connect_schedule = args.connect_rate.map(|rate| Schedule {
-        start_ns: now_ns(),
-        rate,
-        lanes,
-    });
-    run.pin = args.pin;
-    run.server_processes = args.server_pid.clone();
-    run.rival = Rival::of(&args.rival);
+    let whole = Assignment::whole(args, &target);
+    let mut run = if args.hosts.agents.is_empty() {
+        whole.plan()?
+    } else {
+        delegate(args, target, whole)?
+    };
+    run.server_processes.clone_from(&args.server_pid);
     Ok(run)
 }
 
-fn wanted(args: &CommonArgs, target: SocketAddr) -> Wanted<'_> {
-    Wanted {
-        target,
-        connections: args.connections as usize,
-        threads: args.threads.map(|threads| threads as usize),
-        sources: args.sources(),
-        connect_in_flight: args.connect_in_flight as usize,
+/// A run that agents make the connections of.
+fn delegate(args: &CommonArgs, target: Target, whole: Assignment) -> Result<Run, String> {
+    let addresses = args.hosts.agents.clone();
+    let (share, count) = (whole.share(), addresses.len());
+    if share.connections < count {
+        let connections = share.connections;
+        return Err(format!(
+            "{connections} connections are too few for {count} agents"
+        ));
     }
+    let address = resolve(&target)?;
+    let local = LocalAddresses::new(Vec::new(), LOCAL_PORTS_DEFAULT, share, 0);
+    let mut run = Run::new(target, address, local, share.split(count));
+    run.rival = Rival::of(&args.rival);
+    run.agents = Some(Agents {
+        addresses,
+        token: args.hosts.token.clone(),
+        whole,
+    });
+    Ok(run)
 }
 
 /// Restricts the calling thread, and every thread it starts from now on.
-fn keep_to_cores(cores: &[usize]) -> Result<(), String> {
+pub fn keep_to_cores(cores: &[usize]) -> Result<(), String> {
     let mut set = CpuSet::new();
     for core in cores {
         set.set(*core);
@@ -72,7 +70,8 @@ pub fn resolve(target: &Target) -> Result<SocketAddr, String> {
         .ok_or_else(|| format!("{host} has no address"))
 }
 
-fn host() -> Host {
+/// What this host allows.
+pub fn host() -> Host {
     Host {
         files: usize::try_from(net::raise_file_limit()).unwrap_or(usize::MAX),
         local_ports: local_ports().unwrap_or(LOCAL_PORTS_DEFAULT),

@@ -68,14 +68,10 @@ pub fn settle(publications: Publications, crew: &Crew) -> Result<Published, Fail
 
 /// What those that stayed found.
 pub fn report(published: &Published, tally: &Tally) -> Stayers {
+    let gone = tally.alike.iter().filter(|alike| !alike.subscriber.live);
     Stayers {
-        stayed: tally.subscribers.iter().flatten().count() as u64,
-        lost_connections: tally
-            .subscribers
-            .iter()
-            .flatten()
-            .filter(|subscriber| !subscriber.live)
-            .count() as u64,
+        stayed: tally.alike.iter().map(|alike| alike.count).sum(),
+        lost_connections: gone.map(|alike| alike.count).sum(),
         publications: published.acknowledged(),
         refused: published.refused(),
         unknown: published.unknown(),

@@ -132,7 +132,7 @@ fn build(run: &Run, args: &StormArgs, found: Found) -> StormReport {
         stayers: stayers::report(&published, &tally),
         refusals: tally.refused,
         lost: tally.lost,
-        loadgen_cpu_seconds: cpu_seconds(),
+        loadgen_cpu_seconds: cpu_seconds() + tally.agents_cpu_seconds,
         observed: found.observed,
     }
 }

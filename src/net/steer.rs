@@ -45,10 +45,18 @@ fn program(takers: &[u16]) -> Vec<libc::sock_filter> {
     for (number, taker) in takers.iter().enumerate() {
         let is_number = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
         program.push(instruction(is_number, 1, number as u32));
-        program.push(instruction(libc::BPF_RET | libc::BPF_K, 0, u32::from(*taker)));
+        program.push(instruction(
+            libc::BPF_RET | libc::BPF_K,
+            0,
+            u32::from(*taker),
+        ));
     }
     // The remainder is one of the numbers, but the kernel wants an end on every path.
-    program.push(instruction(libc::BPF_RET | libc::BPF_K, 0, u32::from(takers[0])));
+    program.push(instruction(
+        libc::BPF_RET | libc::BPF_K,
+        0,
+        u32::from(takers[0]),
+    ));
     program
 }
 

@@ -42,7 +42,9 @@ impl Core {
 
     fn room(&self) -> usize {
         let connections = self.sessions.len() - self.refusing;
-        self.shared.connections_per_shard.saturating_sub(connections)
+        self.shared
+            .connections_per_shard
+            .saturating_sub(connections)
     }
 
     /// A connection has been accepted; `proxied` if a PROXY protocol header must come first. `None` if

@@ -178,12 +178,7 @@ fn tcp_options(shared: &Shared) -> TcpOptions {
 }
 
 /// Takes new connections until the listener is stopped.
-async fn accept(
-    shard: &'static Shard,
-    listener: Rc<Listener>,
-    proxied: bool,
-    events: Reporter,
-) {
+async fn accept(shard: &'static Shard, listener: Rc<Listener>, proxied: bool, events: Reporter) {
     loop {
         if listener.readable().await.is_err() {
             sleep(ACCEPT_REST).await;

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::harness::{Exit, Server, command, run_to_exit};
 
 /// The load generator, without the server's settings in its environment.
-fn loadgen(args: &[&str]) -> Command {
+pub fn loadgen(args: &[&str]) -> Command {
     let binary = std::env::var_os("LONGWIRE_LOADGEN_BIN").map(PathBuf::from);
     let binary = binary.unwrap_or_else(|| {
         Path::new(command(&[]).get_program()).with_file_name("longwire-loadgen")
@@ -28,21 +28,21 @@ fn loadgen(args: &[&str]) -> Command {
 }
 
 /// A file of its own that is gone when the test ends.
-struct Scratch(PathBuf);
+pub struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new(extension: &str) -> Self {
+    pub fn new(extension: &str) -> Self {
         static SERIAL: AtomicU32 = AtomicU32::new(0);
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         let name = format!("loadgen-{}-{serial}.{extension}", std::process::id());
         Self(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name))
     }
 
-    fn path(&self) -> &str {
+    pub fn path(&self) -> &str {
         self.0.to_str().expect("UTF-8")
     }
 
-    fn text(&self) -> String {
+    pub fn text(&self) -> String {
         std::fs::read_to_string(&self.0).expect("a report")
     }
 }
@@ -54,7 +54,7 @@ impl Drop for Scratch {
 }
 
 /// Runs a command against `path` of the server; gives what it left and its figures.
-fn drive(server: &Server, subcommand: &str, path: &str, args: &[&str]) -> (Exit, Value) {
+pub fn drive(server: &Server, subcommand: &str, path: &str, args: &[&str]) -> (Exit, Value) {
     let json = Scratch::new("json");
     let url = format!("ws://{}{path}", server.addr());
     let common = [subcommand, "--quiet", "--url", &url, "--json", json.path()];
@@ -64,7 +64,7 @@ fn drive(server: &Server, subcommand: &str, path: &str, args: &[&str]) -> (Exit,
 }
 
 /// The same, and everything must have gone as it should.
-fn drive_well(server: &Server, subcommand: &str, path: &str, args: &[&str]) -> Value {
+pub fn drive_well(server: &Server, subcommand: &str, path: &str, args: &[&str]) -> Value {
     let (exit, report) = drive(server, subcommand, path, args);
     assert_eq!(
         exit.status.code(),

@@ -7,6 +7,7 @@
 //! Nothing is asserted about time: a test waits for what it expects, up to [`harness::PATIENCE`], and fails when that is over.
 
 mod admission;
+mod agents;
 mod churn;
 mod config_errors;
 mod fuzz;

@@ -70,6 +70,9 @@ impl Lines {
         let (rate, seconds) = (connecting.connects_per_s, connecting.connect_seconds);
         self.line("connects", format_args!("{rate:.0}/s over {seconds:.2} s"));
         self.latency("connect latency", connecting.connect_latency.as_ref());
+        for agent in &connecting.agents {
+            self.line("agent", agent);
+        }
     }
 
     /// Adds the server's memory and how it spread the connections.

@@ -1,5 +1,6 @@
 //! What a run found: as JSON with stable names, as a summary for people, and as a page with plots.
 
+mod agents;
 mod broadcasts;
 mod churn;
 mod echo;
@@ -8,6 +9,7 @@ mod idle;
 mod lines;
 mod storm;
 
+pub use agents::AgentFigures;
 pub use broadcasts::{Broadcast, BroadcastsReport, Quiet};
 pub use churn::{ChurnReport, Growth};
 pub use echo::{EchoReport, MessageCost};
@@ -48,6 +50,9 @@ pub struct Connecting {
     pub connects_per_s: f64,
     /// TCP and WebSocket handshake.
     pub connect_latency: Option<LatencySummary>,
+    /// Each agent's part; empty if this program made the connections itself.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub agents: Vec<AgentFigures>,
 }
 
 impl Connecting {
@@ -144,8 +149,8 @@ impl ServerWork {
 pub struct Observed {
     /// The command line, without its secrets.
     pub command_line: String,
-    /// Local addresses that connections came from; 0 if the system chose.
-    pub source_addresses: usize,
+    /// Local addresses that connections came from; 0 if the system chose, `None` if agents did.
+    pub source_addresses: Option<usize>,
     /// Where this program ran.
     pub machine: Machine,
     /// The run over time.
@@ -159,7 +164,7 @@ impl Observed {
     pub fn new(run: &Run, sampled: Sampled) -> Self {
         Self {
             command_line: command_line(std::env::args()),
-            source_addresses: run.local.source_count(),
+            source_addresses: run.agents.is_none().then(|| run.local.source_count()),
             machine: Machine::read(),
             series: sampled.series,
             shard_connections: sampled.shard_connections,
@@ -278,8 +283,9 @@ fn html_page(report: &impl Report, args: &CommonArgs) -> String {
     plan.line("command", &observed.command_line);
     plan.line("connections", args.connections);
     match observed.source_addresses {
-        0 => plan.line("source addresses", "the system's choice"),
-        count => plan.line("source addresses", count),
+        None => plan.line("source addresses", "each agent's own"),
+        Some(0) => plan.line("source addresses", "the system's choice"),
+        Some(count) => plan.line("source addresses", count),
     }
     plan.line("machine", &observed.machine);
     html::Page {

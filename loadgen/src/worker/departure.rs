@@ -1,5 +1,8 @@
 //! Connections that go on purpose and come back as well-behaved clients do.
 
+use std::cmp::Reverse;
+use std::collections::binary_heap::PeekMut;
+use std::collections::{BinaryHeap, VecDeque};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
@@ -15,6 +18,41 @@ use super::{Held, SLICE, START_POLL, Worker};
 
 /// Looks for a connection that may go; nearly all may.
 const PICKS: usize = 32;
+/// How often connections are looked for whose wait is over.
+const RETURN_POLL: Duration = Duration::from_millis(2);
+
+/// Connections that wait before they come back, the next one first. A storm has very many, and a task
+/// with a timer for each would take forty times as much.
+#[derive(Debug, Default)]
+pub struct Returns(BinaryHeap<Reverse<(u64, Return)>>);
+
+/// Closing handshakes under way, in the order of their deadlines: until when, whose, on which stream.
+pub type Closes = VecDeque<(u64, usize, Weak<Stream>)>;
+
+/// A connection on its way back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Return {
+    number: usize,
+    /// Since when it is away.
+    left_ns: u64,
+    /// Attempts that failed so far.
+    attempt: u32,
+}
+
+impl Returns {
+    fn push(&mut self, due_ns: u64, coming: Return) {
+        self.0.push(Reverse((due_ns, coming)));
+    }
+
+    fn pop_due(&mut self, now_ns: u64) -> Option<Return> {
+        let next = self.0.peek_mut()?;
+        if next.0.0 > now_ns {
+            return None;
+        }
+        let Reverse((_, coming)) = PeekMut::pop(next);
+        Some(coming)
+    }
+}
 
 impl Worker {
     /// Lets connections go once the run says so.
@@ -48,7 +86,7 @@ impl Worker {
         if self.slots.borrow_mut().reset(number) {
             self.note_left(number);
         } else {
-            monoio::spawn(Rc::clone(self).come_back(number));
+            self.come_back(number);
         }
     }
 
@@ -94,18 +132,23 @@ impl Worker {
         let code = CloseCode::Normal.code().to_be_bytes();
         // If it cannot be sent, the connection has ended, and its task finds that out.
         let _ = self.reply(number, Opcode::Close, &code);
-        monoio::spawn(Rc::clone(self).reset_unless_closed(number, Rc::downgrade(&stream)));
+        let deadline_ns = now_ns() + self.run.connect_timeout.as_nanos() as u64;
+        let close = (deadline_ns, number, Rc::downgrade(&stream));
+        self.closes.borrow_mut().push_back(close);
     }
 
-    async fn reset_unless_closed(self: Rc<Self>, number: usize, stream: Weak<Stream>) {
-        sleep(self.run.connect_timeout).await;
-        let mut slots = self.slots.borrow_mut();
-        if stream
-            .upgrade()
-            .is_some_and(|stream| slots.holds(number, &stream))
-        {
-            self.counters().unclosed.add(1);
-            slots.reset(number);
+    /// Resets the connections that the server has not ended in time.
+    pub(super) fn reset_unclosed(&self, now_ns: u64) {
+        let mut closes = self.closes.borrow_mut();
+        while let Some((_, number, stream)) = closes.pop_front_if(|close| close.0 <= now_ns) {
+            let mut slots = self.slots.borrow_mut();
+            if stream
+                .upgrade()
+                .is_some_and(|stream| slots.holds(number, &stream))
+            {
+                self.counters().unclosed.add(1);
+                slots.reset(number);
+            }
         }
     }
 
@@ -126,27 +169,73 @@ impl Worker {
     }
 
     /// Connects again, as often as it takes.
-    pub(super) async fn come_back(self: Rc<Self>, number: usize) {
-        let left_ns = self.left_ns();
-        let (mut attempt, mut retry_after) = (0, None);
-        loop {
-            sleep(self.run.backoff.wait(attempt, retry_after)).await;
-            if self.closing.get() {
-                return;
-            }
-            match self.open(number).await {
-                Ok((opened, took_ns)) => {
-                    let away_ns = now_ns() - left_ns;
-                    self.hold(number, opened, Held::Again { took_ns, away_ns });
-                    return;
-                }
-                Err(cause) => {
-                    self.tally.borrow_mut().refused.count(&cause);
-                    self.counters().refused.add(1);
-                    retry_after = cause.retry_after();
-                    attempt += 1;
-                }
+    pub(super) fn come_back(self: &Rc<Self>, number: usize) {
+        let coming = Return {
+            number,
+            left_ns: self.left_ns(),
+            attempt: 0,
+        };
+        self.try_after(coming, None);
+    }
+
+    /// Makes the next attempt when its wait is over.
+    fn try_after(self: &Rc<Self>, coming: Return, retry_after: Option<Duration>) {
+        let wait = self.run.backoff.wait(coming.attempt, retry_after);
+        let due_ns = now_ns() + wait.as_nanos() as u64;
+        self.returns.borrow_mut().push(due_ns, coming);
+    }
+
+    /// Makes every attempt soon after it is due. Those that are due before a sleep are made after it: by then
+    /// the ring has closed the connection that went, and its local port is free.
+    pub(super) async fn drive_returns(self: Rc<Self>) {
+        while !self.closing.get() {
+            let asleep_ns = now_ns();
+            sleep(RETURN_POLL).await;
+            let next = || self.returns.borrow_mut().pop_due(asleep_ns);
+            for coming in std::iter::from_fn(next) {
+                monoio::spawn(Rc::clone(&self).try_to_return(coming));
             }
         }
+    }
+
+    async fn try_to_return(self: Rc<Self>, coming: Return) {
+        if self.closing.get() {
+            return;
+        }
+        match self.open(coming.number).await {
+            Ok((opened, took_ns)) => {
+                let away_ns = now_ns() - coming.left_ns;
+                self.hold(coming.number, opened, Held::Again { took_ns, away_ns });
+            }
+            Err(cause) => {
+                self.tally.borrow_mut().refused.count(&cause);
+                self.counters().refused.add(1);
+                let attempt = coming.attempt + 1;
+                let coming = Return { attempt, ..coming };
+                self.try_after(coming, cause.retry_after());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_come_back_when_they_are_due() {
+        let coming = |number| Return {
+            number,
+            left_ns: 0,
+            attempt: 0,
+        };
+        let mut returns = Returns::default();
+        for (due_ns, number) in [(30, 0), (10, 1), (20, 2)] {
+            returns.push(due_ns, coming(number));
+        }
+        assert_eq!(returns.pop_due(9), None);
+        assert_eq!(returns.pop_due(20), Some(coming(1)));
+        assert_eq!(returns.pop_due(20), Some(coming(2)));
+        assert_eq!(returns.pop_due(20), None);
     }
 }

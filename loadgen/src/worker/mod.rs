@@ -1,13 +1,14 @@
 //! One thread of connections: its ring, its file table, its share of the run.
 
 mod broadcast;
+mod deadlines;
 mod departure;
 mod echo;
 mod slots;
 mod tally;
 
 pub use broadcast::BroadcastTally;
-pub use tally::{Subscriber, Tally};
+pub use tally::{Alike, Reference, Subscriber, Tally};
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::rc::Rc;
@@ -17,7 +18,7 @@ use std::time::Duration;
 use longwire::net::{self, GiveWay, Stream};
 use longwire::proto::close::CloseCode;
 use longwire::proto::frame::{Opcode, encode_masked_frame};
-use monoio::time::{sleep, timeout};
+use monoio::time::sleep;
 
 use crate::clock::now_ns;
 use crate::connect;
@@ -30,6 +31,8 @@ use crate::rival::Rival;
 use crate::run::Run;
 use crate::session::Session;
 
+use deadlines::Deadlines;
+use departure::{Closes, Returns};
 use echo::Lanes;
 use slots::{Sent, Slots};
 
@@ -59,6 +62,12 @@ pub struct Worker {
     tally: RefCell<Tally>,
     /// Number of the next connection to make.
     next: Cell<usize>,
+    /// Until when each handshake may take.
+    handshakes: Deadlines,
+    /// Until when the server may take to end connections that this side closes.
+    closes: RefCell<Closes>,
+    /// Connections that wait before they come back.
+    returns: RefCell<Returns>,
     /// This side is closing: connections that end now are not lost.
     closing: Cell<bool>,
 }
@@ -90,16 +99,16 @@ pub fn run_thread(run: Arc<Run>, thread: usize) -> Result<Tally, String> {
     let mut runtime = net::build_runtime().map_err(|refused| refused.to_string())?;
     let worker = Rc::new(Worker::new(run, thread, share));
     runtime.block_on(work(Rc::clone(&worker)))?;
-    Ok(worker.tally.take())
+    let mut tally = worker.tally.take();
+    tally.group_alike();
+    Ok(tally)
 }
 
 /// The thread's main task. Connections have tasks of their own; those still open at the end are left
 /// to the end of the thread, whose file table closes with it.
 async fn work(worker: Rc<Worker>) -> Result<(), String> {
     let give_way = open_give_way()?;
-    for _ in 0..worker.share.connect_in_flight.min(worker.share.connections) {
-        monoio::spawn(make_connections(Rc::clone(&worker)));
-    }
+    monoio::spawn(begin_connecting(Rc::clone(&worker)));
     if let Some(echo) = worker.run.echo {
         let give_way = open_give_way()?;
         monoio::spawn(Rc::clone(&worker).drive_echo(echo, give_way));
@@ -107,8 +116,11 @@ async fn work(worker: Rc<Worker>) -> Result<(), String> {
     if let Some(departures) = worker.run.departures {
         let give_way = open_give_way()?;
         monoio::spawn(Rc::clone(&worker).drive_departures(departures, give_way));
+        monoio::spawn(Rc::clone(&worker).drive_returns());
     }
     while !worker.run.is_stopped() {
+        worker.handshakes.sweep(now_ns());
+        worker.reset_unclosed(now_ns());
         sleep(STOP_POLL).await;
     }
     worker.closing.set(true);
@@ -132,6 +144,16 @@ async fn send_rest(worker: Rc<Worker>, number: usize, stream: Rc<Stream>) {
             Ok(false) => {}
             Ok(true) | Err(_) => return,
         }
+    }
+}
+
+/// Waits for the thread's turn to connect.
+async fn begin_connecting(worker: Rc<Worker>) {
+    while !worker.run.may_connect(worker.thread) {
+        sleep(START_POLL).await;
+    }
+    for _ in 0..worker.run.connect_in_flight(worker.thread) {
+        monoio::spawn(make_connections(Rc::clone(&worker)));
     }
 }
 
@@ -182,6 +204,9 @@ impl Worker {
                 ..Tally::default()
             }),
             next: Cell::new(0),
+            handshakes: Deadlines::default(),
+            closes: RefCell::default(),
+            returns: RefCell::default(),
             closing: Cell::new(false),
         }
     }
@@ -210,10 +235,9 @@ impl Worker {
         if let Some(echo) = &self.run.echo {
             self.receive_echo(echo, number, (opcode, payload), received_ns)?;
         }
-        if let Some(check) = self.run.check {
+        if let Some(reference) = self.run.reference() {
             let mut tally = self.tally.borrow_mut();
-            let start_ns = self.run.start_ns();
-            tally.check((check.run, start_ns), number, payload, received_ns);
+            tally.check(&reference, number, payload, received_ns);
         }
         if self.run.broadcasts.is_some() {
             let broadcasts = &mut self.tally.borrow_mut().broadcasts;
@@ -237,13 +261,12 @@ impl Worker {
             self.counters().pings.add(1);
             return self.reply(number, Opcode::Text, answer);
         }
-        let Some(check) = self.run.check else {
+        let Some(reference) = self.run.reference() else {
             return Ok(());
         };
         let (mut tally, counters) = (self.tally.borrow_mut(), self.counters());
         for stamp in Stamp::find_all(payload) {
-            let start_ns = self.run.start_ns();
-            tally.check_stamp(&stamp, (check.run, start_ns), number, received_ns);
+            tally.check_stamp(&stamp, &reference, number, received_ns);
             counters.messages.add(1);
             counters.last_message_ns.set(received_ns);
         }
@@ -318,7 +341,7 @@ impl Worker {
     pub fn release(self: &Rc<Self>, number: usize) {
         let left = self.slots.borrow_mut().vacate(number);
         if left && !self.closing.get() {
-            monoio::spawn(Rc::clone(self).come_back(number));
+            self.come_back(number);
         }
     }
 
@@ -338,11 +361,10 @@ impl Worker {
     /// Connects; gives the connection and how long that took, in nanoseconds.
     async fn open(&self, number: usize) -> Result<(connect::Opened, u64), Cause> {
         let started_ns = now_ns();
-        let opening = connect::open(&self.run, self.share.first + number);
-        // Boxed: a task that makes connections is not to carry the handshake's state around twice.
-        let opened = timeout(self.run.connect_timeout, Box::pin(opening)).await;
-        let opened = opened.map_err(|_| Cause::TimedOut)??;
-        Ok((opened, now_ns() - started_ns))
+        let opening = connect::open(&self.run, self.share.first + number, &self.scratch);
+        let deadline_ns = started_ns + self.run.connect_timeout.as_nanos() as u64;
+        let opened = self.handshakes.bound(deadline_ns, Box::pin(opening)).await;
+        Ok((opened.ok_or(Cause::TimedOut)??, now_ns() - started_ns))
     }
 
     fn hold(self: &Rc<Self>, number: usize, opened: connect::Opened, held: Held) {

@@ -1,14 +1,20 @@
 //! What a thread of connections found.
 
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::agents::ClockOffset;
 use crate::counters::Causes;
 use crate::latency::Latency;
 use crate::order::SubscriberOrder;
 use crate::payload::Stamp;
+use crate::report::AgentFigures;
 
 use super::BroadcastTally;
 
 /// What a thread has to report at the end.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Tally {
     /// TCP and WebSocket handshake.
     pub connect_latency: Latency,
@@ -27,18 +33,32 @@ pub struct Tally {
     pub refused: Causes,
     /// Connections that ended before they should.
     pub lost: Causes,
-    /// By connection number, if the run checks its messages; `None` once it has gone on purpose.
+    /// By connection number, if the run checks its messages; `None` once it has gone on purpose. Empty at
+    /// the end.
+    #[serde(skip)]
     pub subscribers: Vec<Option<Subscriber>>,
+    /// Those at the end; other hosts send them apart.
+    #[serde(skip)]
+    pub alike: Vec<Alike>,
     /// What they received of broadcasts, if the run checks those.
+    #[serde(skip)]
     pub broadcasts: BroadcastTally,
     /// Messages that are not of this run.
     pub foreign_messages: u64,
     /// Messages of this run on the wrong channel.
     pub misdelivered_messages: u64,
+    /// Threads that report here.
+    pub threads: usize,
+    /// Each agent's part, if there are agents.
+    #[serde(skip)]
+    pub agents: Vec<AgentFigures>,
+    /// CPU time of the agents.
+    #[serde(skip)]
+    pub agents_cpu_seconds: f64,
 }
 
 /// A connection that checks what it receives.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Subscriber {
     /// Its channel's number.
     pub channel: u32,
@@ -48,7 +68,40 @@ pub struct Subscriber {
     pub order: SubscriberOrder,
 }
 
+/// Subscribers that received exactly the same: mostly all of a channel.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Alike {
+    /// Any of them.
+    pub subscriber: Subscriber,
+    /// How many they are.
+    pub count: u64,
+}
+
+/// What a message is held against.
+#[derive(Clone, Copy, Debug)]
+pub struct Reference {
+    /// The number of this run.
+    pub run: u32,
+    /// What was meant to go out before this is told apart.
+    pub start_ns: u64,
+    /// The clock that stamps were made by.
+    pub publishers_clock: ClockOffset,
+}
+
 impl Tally {
+    /// Ends the check: of subscribers that are alike only one is kept.
+    pub fn group_alike(&mut self) {
+        let mut counts: HashMap<Subscriber, u64> = HashMap::new();
+        for subscriber in std::mem::take(&mut self.subscribers).into_iter().flatten() {
+            *counts.entry(subscriber).or_default() += 1;
+        }
+        let groups = counts.into_iter();
+        self.alike = groups
+            .map(|(subscriber, count)| Alike { subscriber, count })
+            .collect();
+        self.threads = 1;
+    }
+
     /// Adds another thread's.
     pub fn merge(&mut self, other: Self) {
         self.connect_latency.merge(&other.connect_latency);
@@ -59,23 +112,25 @@ impl Tally {
         self.failed.merge(other.failed);
         self.refused.merge(other.refused);
         self.lost.merge(other.lost);
-        self.subscribers.extend(other.subscribers);
+        self.alike.extend(other.alike);
         self.broadcasts.merge(other.broadcasts);
         self.foreign_messages += other.foreign_messages;
         self.misdelivered_messages += other.misdelivered_messages;
+        self.threads += other.threads;
+        self.agents.extend(other.agents);
+        self.agents_cpu_seconds += other.agents_cpu_seconds;
     }
 
-    /// Takes a message of the connection `number`, which belongs to this `run` or not. What was meant to
-    /// go out before `start_ns` is told apart.
+    /// Takes a message of the connection `number`, which belongs to this run or not.
     pub fn check(
         &mut self,
-        (run, start_ns): (u32, u64),
+        reference: &Reference,
         number: usize,
         payload: &[u8],
         received_ns: u64,
     ) {
         match Stamp::decode(payload) {
-            Some(stamp) => self.check_stamp(&stamp, (run, start_ns), number, received_ns),
+            Some(stamp) => self.check_stamp(&stamp, reference, number, received_ns),
             None => self.foreign_messages += 1,
         }
     }
@@ -84,11 +139,11 @@ impl Tally {
     pub fn check_stamp(
         &mut self,
         stamp: &Stamp,
-        (run, start_ns): (u32, u64),
+        reference: &Reference,
         number: usize,
         received_ns: u64,
     ) {
-        if stamp.run != run {
+        if stamp.run != reference.run {
             self.foreign_messages += 1;
             return;
         }
@@ -99,14 +154,88 @@ impl Tally {
         if stamp.channel != subscriber.channel {
             self.misdelivered_messages += 1;
         } else if subscriber.order.receive(stamp.publisher, stamp.sequence) {
-            let latency = if stamp.intended_ns < start_ns {
+            let intended_ns = reference.publishers_clock.here(stamp.intended_ns);
+            let latency = if intended_ns < reference.start_ns {
                 &mut self.delivery_latency
             } else {
                 &mut self.disturbed_latency
             };
-            latency.record(received_ns.saturating_sub(stamp.intended_ns));
+            latency.record(received_ns.saturating_sub(intended_ns));
         } else {
             self.foreign_messages += 1;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subscribers_are_grouped_by_what_they_received() {
+        let subscriber = |channel, arrivals: &[u32]| {
+            let mut order = SubscriberOrder::new(1);
+            for sequence in arrivals {
+                order.receive(0, *sequence);
+            }
+            Some(Subscriber {
+                channel,
+                live: true,
+                order,
+            })
+        };
+        let all: &[u32] = &[0, 1];
+        let mut tally = Tally {
+            subscribers: vec![
+                subscriber(0, all),
+                subscriber(1, all),
+                None,
+                subscriber(0, all),
+                subscriber(0, &[1]),
+            ],
+            ..Tally::default()
+        };
+        tally.group_alike();
+        let mut counts: Vec<_> = tally
+            .alike
+            .iter()
+            .map(|alike| (alike.subscriber.channel, alike.count))
+            .collect();
+        counts.sort_unstable();
+        assert_eq!(counts, [(0, 1), (0, 2), (1, 1)]);
+        assert!(tally.subscribers.is_empty());
+    }
+
+    #[test]
+    fn stamps_are_read_by_the_publishers_clock() {
+        let mut tally = Tally {
+            subscribers: vec![Some(Subscriber {
+                channel: 0,
+                live: true,
+                order: SubscriberOrder::new(1),
+            })],
+            ..Tally::default()
+        };
+        let reference = Reference {
+            run: 7,
+            start_ns: 50_000,
+            publishers_clock: ClockOffset {
+                ahead_ns: 1_000_000_000,
+                error_ns: 5,
+            },
+        };
+        for (sequence, intended_ns) in [(0, 1_000_040_000), (1, 1_000_060_000)] {
+            let stamp = Stamp {
+                run: 7,
+                channel: 0,
+                publisher: 0,
+                sequence,
+                intended_ns,
+            };
+            tally.check_stamp(&stamp, &reference, 0, 70_000);
+        }
+        let longest_us = |latency: &Latency| latency.summary().unwrap().max_us.round();
+        assert_eq!(longest_us(&tally.delivery_latency), 30.0);
+        assert_eq!(longest_us(&tally.disturbed_latency), 10.0);
     }
 }

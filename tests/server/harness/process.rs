@@ -317,7 +317,7 @@ fn wait_for_exit(child: &mut Child) -> Option<ExitStatus> {
 }
 
 /// Reads a pipe to its end on a thread, line by line, whether or not anyone listens.
-fn collect(pipe: impl Read + Send + 'static) -> Receiver<String> {
+pub fn collect(pipe: impl Read + Send + 'static) -> Receiver<String> {
     let (sender, receiver) = channel();
     std::thread::spawn(move || {
         let mut reader = BufReader::new(pipe);
