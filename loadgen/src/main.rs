@@ -19,6 +19,7 @@ mod html;
 mod http;
 mod idle;
 mod interrupt;
+mod last;
 mod latency;
 mod local;
 mod machine;

@@ -20,6 +20,7 @@ use monoio::time::{sleep, timeout};
 use crate::clock::now_ns;
 use crate::connect;
 use crate::counters::{Cause, Counters};
+use crate::last::LastReceipts;
 use crate::order::SubscriberOrder;
 use crate::pace::Schedule;
 use crate::payload::Stamp;
@@ -162,6 +163,7 @@ impl Worker {
             0
         };
         let lanes = run.echo.map_or(0, |_| share.connections);
+        let is_one_channel = run.check.is_some_and(|check| check.channels == 1);
         let subscribers = std::iter::repeat_with(|| None).take(checked).collect();
         Self {
             run,
@@ -172,6 +174,7 @@ impl Worker {
             lanes: RefCell::new(Lanes::new(lanes)),
             tally: RefCell::new(Tally {
                 subscribers,
+                last_receipts: is_one_channel.then(LastReceipts::default),
                 ..Tally::default()
             }),
             next: Cell::new(0),

@@ -1,6 +1,7 @@
 //! What a thread of connections found.
 
 use crate::counters::Causes;
+use crate::last::LastReceipts;
 use crate::latency::Latency;
 use crate::order::SubscriberOrder;
 use crate::payload::Stamp;
@@ -13,7 +14,9 @@ pub struct Tally {
     /// From when a message was meant to be published until it was received, before the run began what it
     /// is for.
     pub delivery_latency: Latency,
-    /// The same since then.
+    /// The same for the last subscriber of each message; `None` with more than one channel.
+    pub last_receipts: Option<LastReceipts>,
+    /// The same as `delivery_latency` since then.
     pub disturbed_latency: Latency,
     /// TCP and WebSocket handshake of connections made again.
     pub reconnect_latency: Latency,
@@ -49,6 +52,9 @@ impl Tally {
     pub fn merge(&mut self, other: Self) {
         self.connect_latency.merge(&other.connect_latency);
         self.delivery_latency.merge(&other.delivery_latency);
+        if let Some(receipts) = &other.last_receipts {
+            self.last_receipts.get_or_insert_default().merge(receipts);
+        }
         self.disturbed_latency.merge(&other.disturbed_latency);
         self.reconnect_latency.merge(&other.reconnect_latency);
         self.away.merge(&other.away);
@@ -94,12 +100,15 @@ impl Tally {
         if stamp.channel != subscriber.channel {
             self.misdelivered_messages += 1;
         } else if subscriber.order.receive(stamp.publisher, stamp.sequence) {
-            let latency = if stamp.intended_ns < start_ns {
-                &mut self.delivery_latency
-            } else {
-                &mut self.disturbed_latency
-            };
-            latency.record(received_ns.saturating_sub(stamp.intended_ns));
+            let latency_ns = received_ns.saturating_sub(stamp.intended_ns);
+            if stamp.intended_ns >= start_ns {
+                self.disturbed_latency.record(latency_ns);
+                return;
+            }
+            self.delivery_latency.record(latency_ns);
+            if let Some(receipts) = &mut self.last_receipts {
+                receipts.note(stamp.publisher, stamp.sequence, latency_ns);
+            }
         } else {
             self.foreign_messages += 1;
         }
