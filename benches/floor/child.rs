@@ -33,7 +33,10 @@ impl Server {
     /// Longwire with these settings.
     pub fn longwire(cores: &str, shards: u32, settings: &[String]) -> Result<Self, String> {
         let shards = shards.to_string();
+        // Warnings about settings that only a measurement has are nobody's business.
+        let quiet = ["--set", "log_level=error"];
         let mut arguments = vec!["--listen", "127.0.0.1:0", "--shards", &shards];
+        arguments.extend(quiet);
         for setting in settings {
             arguments.extend(["--set", setting]);
         }

@@ -21,12 +21,13 @@
 //! | `connect` | Server CPU per accept, handshake and subscription, 256 in flight | 25 us |
 //! | `broadcast` | One message to all connections of `--threads` shards, until the last one has it | 1.15 x the floor |
 //!
-//! Server CPU is what the scheduler has charged to the server's threads, interrupts on its core included. The
-//! floor has no coalescing, no deadlines, no pings of its own and no channels: everybody gets everything. A
-//! message that came late, twice or not at all, and a server that lost a connection, fail the run.
+//! Server CPU is what the kernel has charged to the server's process. The floor has no coalescing, no deadlines,
+//! no pings of its own and no channels: everybody gets everything. A message that came twice, out of order or not
+//! at all, and a connection that was lost, fail the scenario. A goal is not judged where what it presumes was not
+//! so, such as a rate that both held.
 //!
-//! The exit code is 0 if all could be measured, whether goals are met or not. Under `cargo test` no figure is
-//! taken: a smoke check holds the floor server to its counts.
+//! The exit code is 0 if all could be measured, whether goals are met or not. Under `cargo test` no figure is taken:
+//! a smoke check holds the floor server to its counts.
 
 mod child;
 mod client;

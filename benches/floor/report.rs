@@ -11,6 +11,8 @@ pub struct Table {
     /// Under what load.
     pub load: String,
     pub rows: Vec<Row>,
+    /// Why goals are not judged: what a goal presumes was not so.
+    pub doubts: Vec<String>,
 }
 
 /// One figure, once per round.
@@ -41,6 +43,15 @@ impl Table {
             scenario,
             load,
             rows: Vec::new(),
+            doubts: Vec::new(),
+        }
+    }
+
+    /// Takes the verdicts from this table unless `holds`, and says why.
+    pub fn presume(&mut self, holds: bool, otherwise: impl FnOnce() -> String) {
+        if !holds {
+            self.doubts.push(otherwise());
+            self.rows.iter_mut().for_each(|row| row.is_met = None);
         }
     }
 
@@ -70,7 +81,8 @@ impl Table {
         let row = &mut self.rows[place];
         row.values.push(value);
         row.median = median(&row.values);
-        row.is_met = row.goal.map(|goal| goal.is_met_by(row.median));
+        let goal = row.goal.filter(|_| self.doubts.is_empty());
+        row.is_met = goal.map(|goal| goal.is_met_by(row.median));
     }
 }
 
@@ -98,7 +110,9 @@ impl fmt::Display for Table {
         writeln!(f, "\n{}: {}", self.scenario, self.load)?;
         let columns = ["", "median", "min", "max", "", "goal", ""];
         write_line(f, columns.map(str::to_owned))?;
-        self.rows.iter().try_for_each(|row| row.write(f))
+        self.rows.iter().try_for_each(|row| row.write(f))?;
+        let mut doubts = self.doubts.iter();
+        doubts.try_for_each(|doubt| writeln!(f, "  not judged: {doubt}"))
     }
 }
 

@@ -31,14 +31,24 @@ struct Figures<'a> {
 
 /// Measures what was asked for, and prints each table when it is there.
 pub fn run(options: &Options) -> Result<(), String> {
-    let mut tables = Vec::new();
+    let (mut tables, mut failed) = (Vec::new(), 0);
     for scenario in options.scenarios() {
-        let table = measure(options, *scenario)?;
-        print!("{table}");
-        tables.push(table);
-        write_json(options, &tables)?;
+        match measure(options, *scenario) {
+            Ok(table) => {
+                print!("{table}");
+                tables.push(table);
+                write_json(options, &tables)?;
+            }
+            Err(reason) => {
+                eprintln!("floor: {scenario:?}: {reason}");
+                failed += 1;
+            }
+        }
     }
-    Ok(())
+    match failed {
+        0 => Ok(()),
+        failed => Err(format!("{failed} scenarios could not be measured")),
+    }
 }
 
 fn measure(options: &Options, scenario: Scenario) -> Result<Table, String> {
