@@ -72,17 +72,38 @@ impl Server {
 
     /// CPU time its threads have had, in nanoseconds.
     pub fn cpu_ns(&self) -> Result<u64, String> {
+        Ok(self.scheduled()?.run_ns)
+    }
+
+    /// How long its threads waited for their cores while others had them, as a part of the time they ran.
+    pub fn waited_share(&self) -> Result<f64, String> {
+        let scheduled = self.scheduled()?;
+        Ok(scheduled.waited_ns as f64 / scheduled.run_ns.max(1) as f64)
+    }
+
+    fn scheduled(&self) -> Result<Scheduled, String> {
         let folder = format!("/proc/{}/task", self.pid());
         let failed = |error| format!("{folder}: {error}");
-        let mut sum_ns = 0;
+        let mut sum = Scheduled::default();
         for task in fs::read_dir(&folder).map_err(failed)? {
             let path = task.map_err(failed)?.path().join("schedstat");
             let text = fs::read_to_string(path).map_err(failed)?;
-            let run_ns = text.split(' ').next().and_then(|ns| ns.parse::<u64>().ok());
-            sum_ns += run_ns.ok_or_else(|| format!("{folder}: schedstat is {text:?}"))?;
+            let mut fields = text.split(' ').map_while(|field| field.parse::<u64>().ok());
+            let (Some(run_ns), Some(waited_ns)) = (fields.next(), fields.next()) else {
+                return Err(format!("{folder}: schedstat is {text:?}"));
+            };
+            sum.run_ns += run_ns;
+            sum.waited_ns += waited_ns;
         }
-        Ok(sum_ns)
+        Ok(sum)
     }
+}
+
+/// What the scheduler did with a process, over all its threads.
+#[derive(Default)]
+struct Scheduled {
+    run_ns: u64,
+    waited_ns: u64,
 }
 
 impl Drop for Server {

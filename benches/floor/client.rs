@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use socket2::{Domain, Protocol, Socket, Type};
 
 /// How often a server is asked while something is waited for.
 const ASK_INTERVAL: Duration = Duration::from_millis(200);
@@ -89,7 +90,7 @@ fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
 /// Sends a request, with its method and path as `line`; gives the body of a 200.
 pub fn request(address: SocketAddr, line: &str, body: &[u8]) -> Result<Vec<u8>, String> {
     let failed = |error: std::io::Error| format!("{line} at {address}: {error}");
-    let mut stream = TcpStream::connect(address).map_err(failed)?;
+    let mut stream = connect(address).map_err(failed)?;
     let len = body.len();
     let head = format!("{line} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {len}\r\n\r\n");
     let bytes = [head.as_bytes(), body].concat();
@@ -105,6 +106,19 @@ pub fn request(address: SocketAddr, line: &str, body: &[u8]) -> Result<Vec<u8>, 
             read => answer.extend_from_slice(&buffer[..read]),
         }
     }
+}
+
+/// Connects from a port that is chosen beforehand: the kernel's choice while connecting leaves out every port that a
+/// load generator holds on any address, and there may be no other.
+fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.bind(&SocketAddr::new(address.ip(), 0).into())?;
+    socket.connect(&address.into())?;
+    Ok(socket.into())
 }
 
 /// The body, or the status line of anything but a 200; `None` if more is to come.

@@ -24,7 +24,7 @@
 //! Server CPU is what the kernel has charged to the server's process. The floor has no coalescing, no deadlines,
 //! no pings of its own and no channels: everybody gets everything. A message that came twice, out of order or not
 //! at all, and a connection that was lost, fail the scenario. A goal is not judged where what it presumes was not
-//! so, such as a rate that both held.
+//! so: a rate that both held, a core that nobody else had.
 //!
 //! The exit code is 0 if all could be measured, whether goals are met or not. Under `cargo test` no figure is taken:
 //! a smoke check holds the floor server to its counts.

@@ -1,5 +1,6 @@
 //! Under `cargo test`: the floor server does what it is to be compared for, no more and no less.
 
+use std::fmt::Debug;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -148,10 +149,10 @@ fn is_silent(stream: &TcpStream) -> bool {
     is_silent && restored.is_ok()
 }
 
-fn expect<T: PartialEq<U>, U>(what: &str, found: T, expected: U) -> Result<(), String>
+fn expect<T, U>(what: &str, found: T, expected: U) -> Result<(), String>
 where
-    T: std::fmt::Debug,
-    U: std::fmt::Debug,
+    T: PartialEq<U> + Debug,
+    U: Debug,
 {
     match found == expected {
         true => Ok(()),

@@ -5,7 +5,7 @@ use crate::loadgen::{self, Found};
 use crate::options::Options;
 use crate::report::{Goal, Table};
 
-use super::{NO_PINGS_S, fan_out, fan_out_floor, in_turn, pings_every};
+use super::{NO_PINGS_S, fan_out, fan_out_floor, in_turn, pings_every, presume_quiet};
 
 const CONNECTIONS: u32 = 10_000;
 /// Messages per second, to everybody.
@@ -77,6 +77,7 @@ pub fn measure(options: &Options) -> Result<Table, String> {
         let goal = Goal::AtLeast(FRAMES_PER_S_MIN);
         table.judge("frames/s at that rate", "", frames, goal);
     }
+    presume_quiet(&mut table, &[&floor, &longwire])?;
     Ok(table)
 }
 

@@ -5,7 +5,7 @@ use crate::client::floor_status;
 use crate::options::Options;
 use crate::report::{Goal, Table};
 
-use super::{NO_PINGS_S, fan_out, fan_out_floor, in_turn, pings_every};
+use super::{NO_PINGS_S, fan_out, fan_out_floor, in_turn, pings_every, presume_quiet};
 
 const CONNECTIONS: u32 = 10_000;
 /// Of Longwire's CPU time per delivery to the floor's.
@@ -57,5 +57,6 @@ pub fn measure(options: &Options) -> Result<Table, String> {
         table.add("floor, waits for room", "", waits as f64);
         table.add("Longwire, refused", "", ours.refused as f64);
     }
+    presume_quiet(&mut table, &[&floor, &longwire])?;
     Ok(table)
 }

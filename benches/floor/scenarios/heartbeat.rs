@@ -8,7 +8,7 @@ use crate::loadgen;
 use crate::options::Options;
 use crate::report::{Goal, Table};
 
-use super::{NO_PINGS_S, in_turn, pings_every, release};
+use super::{NO_PINGS_S, in_turn, pings_every, presume_quiet, release};
 
 const CONNECTIONS_PER_THREAD: u32 = 15_000;
 const PING_INTERVAL_S: u32 = 2;
@@ -51,6 +51,7 @@ pub fn measure(options: &Options) -> Result<Table, String> {
         table.add("Longwire, pings/s", "", per_s(ours.pings));
         table.add("Longwire idle, CPU per s", "ms", per_s(idle.cpu_ns) / 1e6);
     }
+    presume_quiet(&mut table, &[&floor, &longwire, &quiet])?;
     Ok(table)
 }
 

@@ -4,7 +4,7 @@ use crate::child::Server;
 use crate::options::Options;
 use crate::report::{Goal, Table};
 
-use super::{NO_PINGS_S, fan_out, fan_out_floor, in_turn, pings_every};
+use super::{NO_PINGS_S, fan_out, fan_out_floor, in_turn, pings_every, presume_quiet};
 
 /// Messages per second: far enough apart for the server to fall asleep between them.
 const RATE: u32 = 200;
@@ -45,5 +45,6 @@ pub fn measure(options: &Options) -> Result<Table, String> {
         table.add("Longwire on 2 shards, p50", "us", crossing.p50_us);
         table.add("Longwire on 2 shards, p90", "us", crossing.p90_us);
     }
+    presume_quiet(&mut table, &[&floor, &longwire])?;
     Ok(table)
 }

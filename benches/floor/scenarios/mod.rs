@@ -18,6 +18,9 @@ use crate::report::Table;
 /// A ping interval at which nobody is pinged while something is measured.
 const NO_PINGS_S: u32 = 3600;
 
+/// A server that waits longer than this for its core shares it with another program.
+const WAITED_PERCENT_MAX: f64 = 10.0;
+
 /// All figures of a run.
 #[derive(Serialize)]
 struct Figures<'a> {
@@ -115,6 +118,19 @@ fn release(floor: &Server) -> Result<(), String> {
 /// Publishes through Longwire.
 fn fan_out(cores: &str, longwire: &Server, load: &str) -> Result<Found, String> {
     loadgen::run(cores, longwire, "fanout", load)?.sound()
+}
+
+/// Presumes that the servers had their cores for themselves, all along.
+fn presume_quiet(table: &mut Table, servers: &[&Server]) -> Result<(), String> {
+    for server in servers {
+        let percent = 100.0 * server.waited_share()?;
+        table.presume(percent <= WAITED_PERCENT_MAX, || {
+            format!(
+                "a server waited for its core, {percent:.0} % of the time it ran: something else is running"
+            )
+        });
+    }
+    Ok(())
 }
 
 /// Settings of Longwire for a ping interval.

@@ -19,6 +19,11 @@ use super::shared::{Beats, Counters, Entry, Shared, Task, What};
 const BACKLOG: i32 = 4096;
 /// Connections accepted in a row.
 const ACCEPTS_MAX: usize = 64;
+/// Longest wait for the first bytes of a connection, which whoever connects sends at once.
+const HEAD_TIMEOUT: Timespec = Timespec {
+    tv_sec: 2,
+    tv_nsec: 0,
+};
 /// Longest wait for room in a socket; the load generator always reads.
 const ROOM_TIMEOUT: Timespec = Timespec {
     tv_sec: 10,
@@ -47,6 +52,8 @@ struct Connection {
 enum Next {
     /// It stays.
     Keep,
+    /// The same; there was nothing to read.
+    Wait,
     /// It is gone.
     Drop,
     /// It is a subscriber now.
@@ -123,10 +130,7 @@ impl Thread {
     fn accept(&mut self) -> io::Result<()> {
         for _ in 0..ACCEPTS_MAX {
             match accept_with(&self.listener, SocketFlags::CLOEXEC) {
-                Ok(socket) => self.connections.push(Connection {
-                    socket,
-                    input: Vec::new(),
-                }),
+                Ok(socket) => self.begin(socket)?,
                 Err(Errno::AGAIN) => break,
                 Err(Errno::CONNABORTED | Errno::INTR) => {}
                 Err(errno) => return Err(errno.into()),
@@ -135,10 +139,28 @@ impl Thread {
         Ok(())
     }
 
+    /// Waits for the first request of a connection: the oldest is served first, and while it is waited for, others
+    /// gather behind it. To look at all of them each time would cost more than the handshakes.
+    fn begin(&mut self, socket: OwnedFd) -> io::Result<()> {
+        let index = self.connections.len();
+        self.connections.push(Connection {
+            socket,
+            input: Vec::new(),
+        });
+        if matches!(self.serve(index)?, Next::Wait) {
+            let mut fds = [PollFd::new(&self.connections[index].socket, PollFlags::IN)];
+            // Should nothing come, it is waited for with the others.
+            let _ = poll(&mut fds, Some(&HEAD_TIMEOUT));
+            self.serve(index)?;
+        }
+        Ok(())
+    }
+
     /// Reads from a connection and does what it asks for.
-    fn serve(&mut self, index: usize) -> io::Result<()> {
-        match self.read(index)? {
-            Next::Keep => {}
+    fn serve(&mut self, index: usize) -> io::Result<Next> {
+        let next = self.read(index)?;
+        match next {
+            Next::Keep | Next::Wait => {}
             Next::Drop => drop(self.connections.swap_remove(index)),
             Next::Subscribe => {
                 let connection = self.connections.swap_remove(index);
@@ -146,7 +168,7 @@ impl Thread {
                 Counters::add(&self.shared.counters.connections, 1);
             }
         }
-        Ok(())
+        Ok(next)
     }
 
     fn read(&mut self, index: usize) -> io::Result<Next> {
@@ -154,7 +176,7 @@ impl Thread {
         match recv(&connection.socket, &mut *self.scratch, RecvFlags::DONTWAIT) {
             Ok((0, _)) => return Ok(Next::Drop),
             Ok((read, _)) => connection.input.extend_from_slice(&self.scratch[..read]),
-            Err(Errno::AGAIN | Errno::INTR) => return Ok(Next::Keep),
+            Err(Errno::AGAIN | Errno::INTR) => return Ok(Next::Wait),
             Err(_) => return Ok(Next::Drop),
         }
         loop {
