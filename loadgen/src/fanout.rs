@@ -10,6 +10,7 @@ use crate::counters::Totals;
 use crate::crew::Crew;
 use crate::idle::connecting;
 use crate::interrupt::Interrupt;
+use crate::latency::LatencySummary;
 use crate::payload::PAYLOAD_BYTES_MIN;
 use crate::plan::part;
 use crate::progress::Progress;
@@ -239,6 +240,7 @@ fn build(run: &Run, args: &FanoutArgs, found: Found) -> FanoutReport {
         deliveries_per_s: per_second(deliveries, deliver_seconds),
         publish_latency: published.latency().summary(),
         delivery_latency: tally.delivery_latency.summary(),
+        last_delivery_latency: last_delivery_latency(&tally),
         verdict,
         foreign_messages: tally.foreign_messages,
         misdelivered_messages: tally.misdelivered_messages,
@@ -252,6 +254,10 @@ fn build(run: &Run, args: &FanoutArgs, found: Found) -> FanoutReport {
     };
     report.ok = report.is_sound();
     report
+}
+
+fn last_delivery_latency(tally: &Tally) -> Option<LatencySummary> {
+    tally.last_receipts.as_ref()?.latency().summary()
 }
 
 /// A rate; 0 if no time has passed.

@@ -25,6 +25,7 @@ mod http;
 mod idle;
 mod interrupt;
 mod kernel;
+mod last;
 mod latency;
 mod local;
 mod machine;

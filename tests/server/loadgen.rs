@@ -305,8 +305,25 @@ fn fanned_out_messages_arrive_once_and_in_order() {
         .expect("a curve");
     assert_eq!(curve[0][0], 50.0);
     assert_eq!(curve[curve.len() - 1][0], 100.0);
+    assert!(report["last_delivery_latency"].is_null());
     assert!(!html.text().contains("confidential"));
     assert!(!report.to_string().contains("confidential"));
+}
+
+#[test]
+fn the_last_subscriber_of_each_message_is_timed() {
+    let server = Server::start(&["--shards", "2"]);
+    let load = ["--connections", "30", "--threads", "2", "--messages", "40"];
+    let report = drive_well(&server, "fanout", "/channels/{channel}", &load);
+    let (each, last) = (
+        &report["delivery_latency"],
+        &report["last_delivery_latency"],
+    );
+    assert!(
+        last["p50_us"].as_f64() >= each["p50_us"].as_f64(),
+        "{report}"
+    );
+    assert_eq!(last["max_us"], each["max_us"]);
 }
 
 #[test]

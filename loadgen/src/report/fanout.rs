@@ -46,6 +46,8 @@ pub struct FanoutReport {
     pub publish_latency: Option<LatencySummary>,
     /// From when a message was meant to go out until a subscriber received it.
     pub delivery_latency: Option<LatencySummary>,
+    /// The same for the last subscriber of each message; `None` with more than one channel.
+    pub last_delivery_latency: Option<LatencySummary>,
     /// Whether every subscriber got every message once and in order.
     #[serde(flatten)]
     pub verdict: Verdict,

@@ -23,6 +23,7 @@ use monoio::time::sleep;
 use crate::clock::now_ns;
 use crate::connect;
 use crate::counters::{Cause, Counters};
+use crate::last::LastReceipts;
 use crate::order::SubscriberOrder;
 use crate::pace::Schedule;
 use crate::payload::Stamp;
@@ -190,6 +191,7 @@ impl Worker {
             .broadcasts
             .map(|number| BroadcastTally::new(number, share.connections))
             .unwrap_or_default();
+        let is_one_channel = run.check.is_some_and(|check| check.channels == 1);
         let subscribers = std::iter::repeat_with(|| None).take(checked).collect();
         Self {
             run,
@@ -201,6 +203,7 @@ impl Worker {
             tally: RefCell::new(Tally {
                 subscribers,
                 broadcasts,
+                last_receipts: is_one_channel.then(LastReceipts::default),
                 ..Tally::default()
             }),
             next: Cell::new(0),

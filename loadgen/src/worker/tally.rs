@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::agents::ClockOffset;
 use crate::counters::Causes;
+use crate::last::LastReceipts;
 use crate::latency::Latency;
 use crate::order::SubscriberOrder;
 use crate::payload::Stamp;
@@ -21,7 +22,10 @@ pub struct Tally {
     /// From when a message was meant to be published until it was received, before the run began what it
     /// is for.
     pub delivery_latency: Latency,
-    /// The same since then.
+    /// The same for the last subscriber of each message; `None` with more than one channel, or from agents.
+    #[serde(skip)]
+    pub last_receipts: Option<LastReceipts>,
+    /// The same as `delivery_latency` since then.
     pub disturbed_latency: Latency,
     /// TCP and WebSocket handshake of connections made again.
     pub reconnect_latency: Latency,
@@ -106,6 +110,9 @@ impl Tally {
     pub fn merge(&mut self, other: Self) {
         self.connect_latency.merge(&other.connect_latency);
         self.delivery_latency.merge(&other.delivery_latency);
+        if let Some(receipts) = &other.last_receipts {
+            self.last_receipts.get_or_insert_default().merge(receipts);
+        }
         self.disturbed_latency.merge(&other.disturbed_latency);
         self.reconnect_latency.merge(&other.reconnect_latency);
         self.away.merge(&other.away);
@@ -155,12 +162,15 @@ impl Tally {
             self.misdelivered_messages += 1;
         } else if subscriber.order.receive(stamp.publisher, stamp.sequence) {
             let intended_ns = reference.publishers_clock.here(stamp.intended_ns);
-            let latency = if intended_ns < reference.start_ns {
-                &mut self.delivery_latency
-            } else {
-                &mut self.disturbed_latency
-            };
-            latency.record(received_ns.saturating_sub(intended_ns));
+            let latency_ns = received_ns.saturating_sub(intended_ns);
+            if intended_ns >= reference.start_ns {
+                self.disturbed_latency.record(latency_ns);
+                return;
+            }
+            self.delivery_latency.record(latency_ns);
+            if let Some(receipts) = &mut self.last_receipts {
+                receipts.note(stamp.publisher, stamp.sequence, latency_ns);
+            }
         } else {
             self.foreign_messages += 1;
         }
