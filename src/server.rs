@@ -26,7 +26,8 @@ use crate::net::{
     HandedOver, build_runtime, core_count, ensure_port_free, own_file_table, pin_to_core,
 };
 use crate::shard::{
-    AddressTable, Door, Doorbell, Link, Message, Opening, Ports, ShardEvent, Shared, Turn, connect,
+    AddressTable, Baton, Door, Doorbell, Link, Message, Opening, Ports, ShardEvent, Shared, Turn,
+    connect,
 };
 use crate::{endpoints, log, shard};
 
@@ -113,9 +114,21 @@ fn share(config: &Config, plan: &Plan, collect: fn()) -> Shared {
         is_ready: AtomicBool::new(false),
         addresses: AddressTable::default(),
         memory: Memory::new(&config.admission, collect),
+        batons: batons(config, plan.shards),
         handler: endpoints::HANDLER,
         log_lines_dropped: log::dropped_lines,
     }
+}
+
+/// One for each core, if shards share them.
+fn batons(config: &Config, shards: usize) -> Vec<Baton> {
+    let cores = core_count();
+    if shards <= cores || !config.fanout.take_turns {
+        return Vec::new();
+    }
+    (0..cores)
+        .map(|_| Baton::new(shards.div_ceil(cores)))
+        .collect()
 }
 
 /// The sockets that were handed over, or else the configured addresses.

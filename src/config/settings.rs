@@ -284,6 +284,8 @@ settings! {
     fanout: Fanout {
         /// Sends what is published while a pass runs as one batch; off only for measurement.
         coalesce: bool = true, Kind::Flag;
+        /// Where shards share cores, one of a core at a time makes a long pass; off only for measurement.
+        take_turns: bool = true, Kind::Flag;
         /// Time a publication may wait for more to share its send; 0 = none.
         window_ms: u32 = 0, millis(0, 50);
         /// Sends in a row before the ring is served again.

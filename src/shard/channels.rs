@@ -332,6 +332,8 @@ impl Core {
                     channel.taken(from, local, bytes);
                 }
             }
+            // On its way out of the core the shard sees that it is its turn.
+            Message::Turn => {}
             // The tasks around the core deal with these.
             Message::Steer(_) | Message::Drain(_) | Message::Stop => {}
         }

@@ -2,7 +2,8 @@
 //!
 //! One pass at a time per channel; passes of different channels take turns, a slice each, and the
 //! ring is served between slices. So a channel with a million subscribers delays a quiet one by a
-//! slice, not by a pass.
+//! slice, not by a pass. Where shards share cores, a long pass waits for the baton of its core, so that
+//! a quiet shard has one busy neighbour at a time.
 
 use bytes::Bytes;
 
@@ -11,8 +12,12 @@ use crate::metrics::CloseReason;
 use crate::proto::frame::{decode_header, frame_end};
 
 use super::Core;
+use super::baton::Baton;
 use super::inbox::Message;
 use super::send::Sent;
+
+/// A pass over more subscribers than these waits for the baton, where shards share cores.
+const SHORT_PASS: usize = 256;
 
 /// A batch on its way to the subscribers of `channel`.
 pub(super) struct Pass {
@@ -21,26 +26,88 @@ pub(super) struct Pass {
 }
 
 impl Core {
-    /// Makes up to one slice of sends. True if there is more to do.
+    /// Makes up to one slice of sends. True if there is more to do now.
     pub(super) fn fan_out(&mut self) -> bool {
         let mut sends = self.shared.config.fanout.slice_sends;
         let now_s = self.now_s();
         while sends > 0 {
             self.begin_passes();
-            let Some(pass) = self.passes.pop_front() else {
+            let Some((pass, is_long)) = self.next_pass() else {
                 return false;
             };
             // Passes share the slice in portions, so that a small one never waits for a whole slice.
             let portion = sends.min(64);
             let (made, is_over) = self.advance_pass(&pass, portion, now_s);
             sends -= made.clamp(1, sends);
-            if is_over {
-                self.end_pass(&pass);
-            } else {
-                self.passes.push_back(pass);
+            match (is_over, is_long) {
+                (true, _) => self.end_pass(&pass),
+                (false, true) => self.long_passes.push_front(pass),
+                (false, false) => self.passes.push_back(pass),
+            }
+            if is_over && is_long {
+                self.end_turn();
             }
         }
-        !self.passes.is_empty() || !self.ready.is_empty()
+        !self.passes.is_empty() || !self.ready.is_empty() || self.is_turn()
+    }
+
+    /// The pass to go on with; whether it is a long one. Those take turns with the others, if it is this
+    /// shard's turn among those of its core.
+    fn next_pass(&mut self) -> Option<(Pass, bool)> {
+        self.prefers_long = !self.prefers_long && self.is_turn();
+        if !self.prefers_long
+            && let Some(pass) = self.passes.pop_front()
+        {
+            return Some((pass, false));
+        }
+        if !self.is_turn() {
+            return None;
+        }
+        self.long_passes.pop_front().map(|pass| (pass, true))
+    }
+
+    /// True if there are long passes and this shard may make them.
+    pub(super) fn is_turn(&self) -> bool {
+        let baton = self.baton();
+        baton.is_some_and(|baton| self.ticket.is_some_and(|ticket| baton.is_turn(ticket)))
+    }
+
+    fn baton(&self) -> Option<&Baton> {
+        let cores = self.shared.batons.len();
+        self.shared
+            .batons
+            .get(usize::from(self.id).checked_rem(cores)?)
+    }
+
+    /// Puts a pass among those that are due.
+    fn queue_pass(&mut self, pass: Pass, subscribers: usize) {
+        if subscribers <= SHORT_PASS || self.baton().is_none() {
+            return self.passes.push_back(pass);
+        }
+        self.long_passes.push_back(pass);
+        self.queue_for_turn();
+    }
+
+    fn queue_for_turn(&mut self) {
+        if self.ticket.is_none()
+            && let Some(ticket) = self.baton().map(|baton| baton.queue(self.id))
+        {
+            self.ticket = Some(ticket);
+        }
+    }
+
+    /// A long pass is over: the next shard of the core has its turn, and this one again after it.
+    fn end_turn(&mut self) {
+        let Some(ticket) = self.ticket.take() else {
+            return;
+        };
+        let next = self.baton().and_then(|baton| baton.pass_on(ticket));
+        if let Some(shard) = next {
+            self.tell(shard, Message::Turn);
+        }
+        if !self.long_passes.is_empty() {
+            self.queue_for_turn();
+        }
     }
 
     fn begin_passes(&mut self) {
@@ -53,6 +120,7 @@ impl Core {
             };
             channel.passing = true;
             channel.subscribers.begin_pass();
+            let subscribers = channel.subscribers.len();
             let (owner, interest) = (channel.owner, channel.interest);
             if let Interest::Held { owned } = interest {
                 let (local, bytes) = (key, batch.credit_bytes());
@@ -65,10 +133,11 @@ impl Core {
                     },
                 );
             }
-            self.passes.push_back(Pass {
+            let pass = Pass {
                 channel: key,
                 batch: batch.take(),
-            });
+            };
+            self.queue_pass(pass, subscribers);
         }
     }
 
@@ -167,4 +236,23 @@ fn count_frames(frames: &[u8]) -> u32 {
         count += 1;
     }
     count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_of_a_core_have_their_turns_in_the_order_they_queued() {
+        let baton = Baton::new(3);
+        let tickets = [7, 5, 6].map(|shard| baton.queue(shard));
+        assert!(baton.is_turn(tickets[0]) && !baton.is_turn(tickets[1]));
+        assert_eq!(baton.pass_on(tickets[0]), Some(5));
+        let again = baton.queue(7);
+        assert!(baton.is_turn(tickets[1]));
+        assert_eq!(baton.pass_on(tickets[1]), Some(6));
+        assert_eq!(baton.pass_on(tickets[2]), Some(7));
+        assert_eq!(baton.pass_on(again), None);
+        assert!(baton.is_turn(baton.queue(5)));
+    }
 }

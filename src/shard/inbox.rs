@@ -51,6 +51,8 @@ pub enum Message {
         /// Published bytes.
         bytes: u32,
     },
+    /// From another shard of the core: the baton is yours.
+    Turn,
     /// From the main thread: new connections go to these shards only.
     Steer(Box<[u16]>),
     /// From the main thread: close sessions, spread over this time.

@@ -16,6 +16,7 @@
 //! | `send` | bytes out: the one outbox and how a session ends |
 //! | `channels` | publish, subscribe, and their traffic between shards |
 //! | `fanout` | passes over the subscribers |
+//! | `baton` | turns of shards that share a core |
 //! | `timers` | deadlines: heartbeat, slow readers, time-outs |
 //! | `drain` | the orderly stop |
 //! | `tasks` | everything that waits |
@@ -24,6 +25,7 @@
 
 mod addresses;
 mod admission;
+mod baton;
 mod channels;
 mod doorbell;
 mod drain;
@@ -43,7 +45,7 @@ mod tasks;
 mod testing;
 mod timers;
 
-// `park_flag` names its atomics through here, so that a model checker can put its own in their place.
+// `park_flag` and `baton` name their atomics through here, so that a model checker can put its own in their place.
 use std::sync::atomic;
 
 use std::cell::RefCell;
@@ -66,12 +68,14 @@ use crate::proto::message::MessageLimits;
 
 use addresses::AddressPlace;
 use admission::TokenBucket;
+use baton::Ticket;
 use fanout::Pass;
 use local_bell::LocalBell;
 use peer_log::PeerLog;
 use session::Session;
 
 pub use addresses::AddressTable;
+pub use baton::Baton;
 pub use channels::{Submitted, Upgrade};
 pub use doorbell::{Doorbell, DoorbellWaiter};
 pub use http::PublishReply;
@@ -95,6 +99,8 @@ pub struct Shared {
     pub addresses: AddressTable,
     /// How scarce memory is.
     pub memory: Memory,
+    /// By core, where shards share cores: whose turn it is to make long passes. Otherwise empty.
+    pub batons: Vec<Baton>,
     /// Answers requests.
     pub handler: Handler,
     /// Log lines lost so far.
@@ -287,6 +293,12 @@ pub struct Core {
     /// Local channels whose next pass may begin.
     ready: VecDeque<Key>,
     passes: VecDeque<Pass>,
+    /// Those over many subscribers, where shards share cores: they wait for the baton.
+    long_passes: VecDeque<Pass>,
+    /// The place in the queue for the baton, while there are long passes.
+    ticket: Option<Ticket>,
+    /// The next portion is of a long pass, if it is this shard's turn.
+    prefers_long: bool,
     /// Bytes of requests being received, over all sessions.
     request_bytes: usize,
     is_draining: bool,
@@ -324,6 +336,9 @@ impl Core {
             inflater: None,
             ready: VecDeque::new(),
             passes: VecDeque::new(),
+            long_passes: VecDeque::new(),
+            ticket: None,
+            prefers_long: false,
             request_bytes: 0,
             is_draining: false,
             room_told: 0,
@@ -423,7 +438,7 @@ impl Shard {
         let mut core = self.core.borrow_mut();
         let result = work(&mut core);
         core.sockets.submit();
-        if !core.ready.is_empty() {
+        if !core.ready.is_empty() || core.is_turn() {
             self.fanout_bell.ring();
         }
         if core.has_waiting_control {

@@ -63,6 +63,7 @@ impl Bed {
             is_ready: AtomicBool::new(true),
             addresses: AddressTable::default(),
             memory: Memory::new(&config.admission, || ()),
+            batons: Vec::new(),
             handler: endpoints::HANDLER,
             log_lines_dropped: || 0,
             config,
