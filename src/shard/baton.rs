@@ -1,12 +1,12 @@
 //! Turns of shards that share a core.
 
-use super::atomic::{AtomicU32, Ordering};
+use super::atomic::{AtomicU32, Ordering, fence};
 
 /// Held by one shard of a core at a time, while it makes a long pass; the others queue for it.
 ///
 /// Nobody waits: who is not at the front is told by the one before. The one who queues writes its number
 /// and *then* looks who is at the front; the one who passes on moves the front and *then* looks who is
-/// there. So at least one of both sees the other (`tests/baton_model.rs` tries every interleaving), and
+/// there. So at least one of both sees the other (`tests/baton_model.rs` tries the interleavings), and
 /// if both do, the message finds a shard that has begun already.
 #[derive(Debug)]
 pub struct Baton {
@@ -36,24 +36,26 @@ impl Baton {
 
     /// Queues the shard numbered `shard`, which must not have a ticket. Look at [`Self::is_turn`] next.
     pub fn queue(&self, shard: u16) -> Ticket {
-        let ticket = self.queued.fetch_add(1, Ordering::SeqCst);
+        let ticket = self.queued.fetch_add(1, Ordering::AcqRel);
         self.place(ticket)
-            .store(u32::from(shard) + 1, Ordering::SeqCst);
+            .store(u32::from(shard) + 1, Ordering::Release);
+        fence(Ordering::SeqCst);
         Ticket(ticket)
     }
 
     /// True if the ticket's shard holds the baton.
     pub fn is_turn(&self, ticket: Ticket) -> bool {
-        self.front.load(Ordering::SeqCst) == ticket.0
+        self.front.load(Ordering::Acquire) == ticket.0
     }
 
     /// Gives up `ticket`, which holds the baton. Returns the shard that must be told it is its turn, if
     /// one has queued.
     pub fn pass_on(&self, ticket: Ticket) -> Option<u16> {
-        self.place(ticket.0).store(0, Ordering::SeqCst);
+        self.place(ticket.0).store(0, Ordering::Release);
         let next = ticket.0.wrapping_add(1);
-        self.front.store(next, Ordering::SeqCst);
-        let shard = self.place(next).load(Ordering::SeqCst);
+        self.front.store(next, Ordering::Release);
+        fence(Ordering::SeqCst);
+        let shard = self.place(next).load(Ordering::Acquire);
         shard.checked_sub(1).map(|shard| shard as u16)
     }
 
