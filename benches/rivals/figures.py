@@ -116,12 +116,15 @@ def over_rounds(rounds: list[dict]) -> dict:
     for key in ("lost_messages", "lost_connections", "disorders"):
         whole[key] = sum(each[key] for each in rounds)
     whole["held_share"] = min(each["held_share"] for each in rounds)
+    if whole["held_share"] < HELD_SHARE:
+        # What waits for a server that is too slow waits the longer the longer the run.
+        whole["p99_us"] = None
     return whole
 
 
-def ratio(value: float, reference: float) -> float | None:
+def ratio(value: float | None, reference: float | None) -> float | None:
     """How many times the reference; None if that says nothing."""
-    return value / reference if reference > 0 else None
+    return value / reference if value is not None and reference is not None and reference > 0 else None
 
 
 def write_ratio(value: float | None) -> str:
@@ -134,7 +137,7 @@ def remarks(whole: dict) -> list[str]:
     """What is to be said of a server besides its figures."""
     said = []
     if whole["held_share"] < HELD_SHARE:
-        said.append(f"held only {whole['held_share']:.0%} of the rate")
+        said.append(f"held only {whole['held_share']:.0%} of the rate, so its latency says nothing")
     if whole["lost_connections"]:
         said.append(f"{whole['lost_connections']} connections lost")
     if whole["disorders"]:

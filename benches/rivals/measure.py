@@ -13,8 +13,8 @@ LOADGEN_CORE = 1
 # Each round: idle connections held so long, then messages published so long.
 HOLD_S = 10
 PUBLISH_S = 10
-# What every server here holds, so that latencies are those of the same load.
-RATE_PER_S = 10
+# What every server here holds with ten thousand subscribers, so that latencies are those of the same load.
+RATE_PER_S = 5
 MESSAGE_BYTES = 100
 RUN_PATIENCE_S = 180
 

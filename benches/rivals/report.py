@@ -9,6 +9,8 @@ from figures import FIGURES, Figure, over_rounds, ratio, remarks, write_ratio
 
 STYLE = Path(__file__).resolve().parents[2] / "loadgen/src/html/style.css"
 LONGWIRE = "longwire"
+# Fewer say little.
+RIVALS_MIN = 3
 # The bars of a chart, in units of its own.
 WIDTH, LABEL, BAR, ROW = 520, 130, 230, 26
 
@@ -35,7 +37,9 @@ class Report:
         return ratio(self.whole[name][figure.key], self.whole[LONGWIRE][figure.key])
 
     def cell(self, name: str, figure: Figure) -> str:
-        value = figure.write(self.whole[name][figure.key])
+        if (value := self.whole[name][figure.key]) is None:
+            return "-"
+        value = figure.write(value)
         return value if name == LONGWIRE else f"{write_ratio(self.ratio_of(name, figure))} ({value})"
 
     def row(self, name: str) -> list[str]:
@@ -51,8 +55,19 @@ class Report:
         said = [f"{name}: {remark}" for name, whole in self.whole.items() for remark in remarks(whole)]
         return said + [f"{name}: not measured: {reason}" for name, reason in self.not_measured.items()]
 
+    def complaint(self, wanted: int) -> str | None:
+        """Why this is no comparison, if `wanted` rivals were asked for; None if it is one."""
+        own, others = self.whole[LONGWIRE], len(self.whole) - 1
+        if own["lost_messages"] or own["lost_connections"] or own["disorders"]:
+            return "longwire lost or disordered messages or lost connections"
+        if own["p99_us"] is None:
+            return "longwire did not hold the rate"
+        needed = min(RIVALS_MIN, wanted)
+        return f"{others} rivals were measured, not {needed}" if others < needed else None
+
     def setting(self) -> str:
-        return f"{self.date}, {self.machine}. {self.load} Medians of {self.rounds} rounds."
+        rounds = "One round." if self.rounds == 1 else f"Medians of {self.rounds} rounds."
+        return f"{self.date}, {self.machine}. {self.load} {rounds}"
 
     def text(self) -> str:
         table = self.table()
@@ -93,7 +108,7 @@ class Report:
         return {**lost, **{f"note {number}": note for number, note in enumerate(self.notes(), 1)}}
 
     def chart(self, figure: Figure) -> str:
-        most = max(whole[figure.key] for whole in self.whole.values())
+        most = max(whole[figure.key] or 0 for whole in self.whole.values())
         bars = "\n".join(self.bar(name, figure, most, row) for row, name in enumerate(self.whole))
         height = ROW * len(self.whole)
         return (
@@ -104,8 +119,8 @@ class Report:
         )
 
     def bar(self, name: str, figure: Figure, most: float, row: int) -> str:
-        value = self.whole[name][figure.key]
-        length = BAR * max(value, 0) / most if most > 0 else 0
+        value = max(self.whole[name][figure.key] or 0, 0)
+        length = BAR * value / most if most > 0 else 0
         top = ROW * row
         return (
             f'<text x="{LABEL - 8}" y="{top + 17}" text-anchor="end">{escape(name)}</text>'

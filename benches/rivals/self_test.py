@@ -87,16 +87,24 @@ def fanout_is_read():
 
 def rounds_become_medians_and_sums():
     rounds = [a_round(p99_us=p99_us, lost_messages=lost) for p99_us, lost in ((1.0, 0), (100.0, 5), (3.0, 1))]
-    rounds[1]["held_share"] = 0.5
     whole = figures.over_rounds(rounds)
-    assert (whole["p99_us"], whole["lost_messages"], whole["held_share"]) == (3.0, 6, 0.5), whole
-    assert figures.remarks(whole) == ["held only 50% of the rate"]
-    assert figures.remarks(a_round()) == []
+    assert (whole["p99_us"], whole["lost_messages"], whole["held_share"]) == (3.0, 6, 1.0), whole
+    assert figures.remarks(whole) == []
+
+
+def a_rate_that_was_not_held_has_no_latency():
+    slow = [a_round(), a_round(held_share=0.5), a_round()]
+    whole = figures.over_rounds(slow)
+    assert whole["p99_us"] is None and whole["delivery_us"] == 4.0, whole
+    assert figures.remarks(whole) == ["held only 50% of the rate, so its latency says nothing"]
+    report = a_report(measured={"longwire": [a_round()], "<other>": slow})
+    assert report.row("<other>")[4] == "-" and report.html().count("<svg") == len(figures.FIGURES)
+    assert json.loads(report.json())["ratios"]["<other>"]["p99_us"] is None
 
 
 def ratios_are_to_longwire():
     assert figures.ratio(12.0, 4.0) == 3.0
-    assert figures.ratio(12.0, 0.0) is None
+    assert figures.ratio(12.0, 0.0) is None and figures.ratio(None, 4.0) is None
     assert (figures.write_ratio(3.0), figures.write_ratio(31.26), figures.write_ratio(None)) == ("3.00x", "31.3x", "-")
 
 
@@ -114,6 +122,14 @@ def the_reports_say_the_same():
     assert json.loads(report.json())["ratios"]["<other>"]["memory_bytes"] == 10.0
     columns = {line.count("|") for line in report.markdown().splitlines() if line.startswith("|")}
     assert len(columns) == 1, columns
+
+
+def a_poor_comparison_is_a_failure():
+    assert a_report().complaint(1) is None
+    assert a_report().complaint(5) == "1 rivals were measured, not 3"
+    for wrong in ({"lost_messages": 1}, {"lost_connections": 1}, {"disorders": 1}, {"held_share": 0.9}):
+        measured = {"longwire": [a_round(**wrong)], "<other>": [a_round()]}
+        assert a_report(measured=measured).complaint(1).startswith("longwire "), wrong
 
 
 def a_page_shows_no_markup_of_others():
@@ -137,9 +153,11 @@ CHECKS = [
     missing_connections_are_no_figures,
     fanout_is_read,
     rounds_become_medians_and_sums,
+    a_rate_that_was_not_held_has_no_latency,
     ratios_are_to_longwire,
     values_have_units,
     the_reports_say_the_same,
+    a_poor_comparison_is_a_failure,
     a_page_shows_no_markup_of_others,
     all_descendants_are_found,
     versions_are_read,
