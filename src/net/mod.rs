@@ -16,5 +16,5 @@ pub use cores::{core_count, pin_to_core};
 pub use files::{own_file_table, raise_file_limit};
 pub use listener::{Accepted, HandedOver, Listener, TcpOptions, ensure_port_free};
 pub use pollable::{GiveWay, Pollable};
-pub use ring::{RingRefused, Runtime, build_runtime};
+pub use ring::{RING_BYTES, RingRefused, Runtime, build_runtime};
 pub use stream::Stream;
