@@ -92,9 +92,9 @@ fn max_syn_backlog(host: &Host, tcp: &Tcp) -> Finding {
 /// to all takes up to a page for each.
 fn tcp_mem(host: &Host, need: &Need) -> Finding {
     let pages = need.connections;
-    let wanted = format!("{} {pages} {}", pages * 3 / 4, pages * 3 / 2);
+    let raised = format!("{} {pages} {}", pages * 3 / 4, pages * 3 / 2);
     let Some([low, pressure, max]) = host.tcp_mem else {
-        return Finding::hidden(TCP_MEM, format!("at least {wanted}"));
+        return Finding::hidden(TCP_MEM, at_least(raised));
     };
     let level = if pressure < pages {
         Level::Note
@@ -105,7 +105,7 @@ fn tcp_mem(host: &Host, need: &Need) -> Finding {
     let why = "pages of buffers: idle sockets have none, a short publication to all takes one each until acknowledged";
     let has_room = host.memory_available_bytes >= need.connections * CONNECTION_BYTES + buffers;
     let cure = match has_room {
-        true => set(TCP_MEM, format!("\"{wanted}\"")),
+        true => set(TCP_MEM, format!("\"{raised}\"")),
         false => format!(
             "more memory first: it is {} on top of the connections",
             bytes(buffers)
@@ -115,7 +115,7 @@ fn tcp_mem(host: &Host, need: &Need) -> Finding {
         level,
         TCP_MEM,
         format!("{low} {pressure} {max}"),
-        wanted,
+        at_least(raised),
         why,
     )
     .cured_by(cure)
@@ -128,11 +128,12 @@ fn conntrack(host: &Host, need: &Need) -> Option<Finding> {
         (false, _) => (Level::Ok, format!("{count} connections are tracked now")),
         (true, 0) => (
             Level::Note,
-            "nothing is tracked now; if a firewall rule begins to, new ones are dropped".to_owned(),
+            "nothing is tracked now; if a firewall rule begins to, those beyond it are dropped"
+                .to_owned(),
         ),
         (true, _) => (
             Level::Change,
-            format!("{count} connections are tracked now; new ones are dropped beyond it"),
+            format!("{count} connections are tracked now; those beyond it are dropped"),
         ),
     };
     let key = Key::ConntrackMax;

@@ -125,7 +125,7 @@ fn locked_memory(host: &Host, need: &Need) -> Finding {
         ),
         (false, true, _) => (
             Level::Note,
-            "this process is exempt, by CAP_IPC_LOCK; an ordinary user's is not, from Linux 6.14 on",
+            "this process is exempt, by CAP_IPC_LOCK; one without it is not, from Linux 6.14 on",
         ),
         (false, false, false) => (
             Level::Note,
@@ -147,7 +147,7 @@ fn locked_memory(host: &Host, need: &Need) -> Finding {
 
 fn threads(host: &Host, need: &Need) -> Finding {
     let wanted = need.shards as u64 + HELPER_THREADS;
-    let why = "one for each shard, and 3";
+    let why = "threads: one for each shard, and 3 more";
     match host.cgroup.free_threads {
         None => Finding::new(
             Level::Ok,
