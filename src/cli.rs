@@ -17,6 +17,9 @@ use crate::net;
 /// Exit status for a wrong command line or configuration.
 const EXIT_USAGE: i32 = 2;
 
+/// The most `--connections` takes, as `max_connections`.
+const MAX_CONNECTIONS: i64 = 100_000_000;
+
 const EXAMPLES: &str = "\
 Examples:
   longwire                                 serve on http://127.0.0.1:8000
@@ -24,6 +27,7 @@ Examples:
   longwire --set heartbeat.ping_interval_ms=20000 --set channels.client_publish=chat,lobby
   LONGWIRE_API_KEYS=secret longwire --listen 0.0.0.0:8000
   longwire check --config longwire.toml    what would be used, how many connections fit
+  longwire doctor --connections 1000000    what to change on this host to hold so many
 
 `longwire --help` lists every setting.";
 
@@ -46,6 +50,21 @@ pub enum Command {
         /// The effective configuration as TOML, and the plan and warnings as comments.
         report: String,
     },
+    /// Look at the host, print what was found, and exit with 0 if nothing stands in the way, else with 1.
+    Doctor(Examination),
+}
+
+/// What [`crate::doctor::examine`] is asked.
+#[derive(Debug)]
+pub struct Examination {
+    /// The effective configuration.
+    pub config: Arc<Config>,
+    /// Connections the host is to hold; `None` = what the configuration and the file limits give.
+    pub connections: Option<usize>,
+    /// Cores the server would have.
+    pub cores: usize,
+    /// Folder with the host's `/proc` and `/sys`.
+    pub root: PathBuf,
 }
 
 /// Why there is no [`Command`].
@@ -106,33 +125,37 @@ pub fn try_parse(
     cores: usize,
     nofile: u64,
 ) -> Result<Command, CliError> {
-    let (is_check, options) = match Cli::try_parse_from(args)? {
-        Cli {
-            action: Some(Action::Check(options)),
-            ..
-        } => (true, options),
-        Cli {
-            action: Some(Action::Serve(options)),
-            ..
-        } => (false, options),
-        Cli {
-            action: None,
+    let cli = Cli::try_parse_from(args)?;
+    let load = |options: Options| config::load(&options.into_sources(env.into_iter().collect())?);
+    match cli.action.unwrap_or(Action::Serve(cli.options)) {
+        Action::Serve(options) => {
+            let ready_fd = options.ready_fd;
+            let loaded = load(options)?;
+            let plan = plan(&loaded, cores, nofile)?;
+            Ok(Command::Serve {
+                config: Arc::new(loaded.config),
+                plan,
+                warnings: loaded.warnings,
+                ready_fd,
+            })
+        }
+        Action::Check(options) => {
+            let loaded = load(options)?;
+            let plan = plan(&loaded, cores, nofile)?;
+            let report = report(&loaded, &plan);
+            Ok(Command::Check { report })
+        }
+        Action::Doctor {
+            connections,
+            root,
             options,
-        } => (false, options),
-    };
-    let ready_fd = options.ready_fd;
-    let loaded = config::load(&options.into_sources(env.into_iter().collect())?)?;
-    let plan = plan(&loaded, cores, nofile)?;
-    if is_check {
-        let report = report(&loaded, &plan);
-        return Ok(Command::Check { report });
+        } => Ok(Command::Doctor(Examination {
+            config: Arc::new(load(options)?.config),
+            connections: connections.map(|count| count as usize),
+            cores,
+            root,
+        })),
     }
-    Ok(Command::Serve {
-        config: Arc::new(loaded.config),
-        plan,
-        warnings: loaded.warnings,
-        ready_fd,
-    })
 }
 
 /// Cores this process may use; affinity masks and CPU quotas count.
@@ -181,6 +204,17 @@ enum Action {
     Serve(Options),
     /// Validate the configuration, print it with the place each value came from, and what the file limits hold
     Check(Options),
+    /// Look at this host: what it holds, and what to change for a number of connections
+    Doctor {
+        /// Connections the host is to hold; without it, what the configuration and the file limits give
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MAX_CONNECTIONS))]
+        connections: Option<u32>,
+        /// Look at the /proc and /sys below this folder instead, for tests and images
+        #[arg(long, value_name = "DIR", default_value = "/", hide = true)]
+        root: PathBuf,
+        #[command(flatten)]
+        options: Options,
+    },
 }
 
 #[derive(Args, Debug)]

@@ -122,10 +122,11 @@
 //!
 //! | Room | May use | What it is |
 //! |---|---|---|
-//! | `main` | `cli`, `log`, `server` | allocator, arguments, run |
+//! | `main` | `cli`, `doctor`, `log`, `server` | allocator, arguments, run |
 //! | `cli` | `config`, `limits`, `net` | the command line, checked and decided |
 //! | `config` | `proto` | every setting, declared once; file, environment, flags |
 //! | `limits` | `config` | how many shards and connections the file limits allow |
+//! | `doctor` | `config`, `limits`, `net` | what a host holds, and what to change: its files read, nothing written |
 //! | `memory` | `config` | how much memory is used of what may be |
 //! | `log` | `config` | the lossy, bounded log writer, and limits on lines a peer can cause |
 //! | `server` | `config`, `endpoints`, `limits`, `log`, `memory`, `metrics`, `net`, `shard` | boot order, signals, drain |
@@ -191,6 +192,7 @@
 //! | add an endpoint | two functions in a new file of `src/endpoints/`, a row in `ROUTES`, a row in the README's table of URLs |
 //! | add a transport | its bytes in `src/proto/`; its endpoint; a variant of `Answer` (`src/shard/mod.rs`) and one of `Stage` (`src/shard/session.rs`). The compiler then names every place that must decide: `answer_request` in `src/shard/requests.rs`, `received` in `src/shard/receive.rs`, `reschedule` and `expire_session` in `src/shard/timers.rs`, `drain_session` in `src/shard/drain.rs`, `is_paused` and its neighbours in `src/shard/session.rs`. `Core::open` shows how a session changes its stage, `Core::deliver` is where publications are framed, for WebSockets only so far |
 //! | add a metric | a field of `ShardMetrics` and a row of `FAMILIES` or `LABELLED` in `src/metrics.rs`, a row in the README |
+//! | check one more thing of a host | a value in `src/doctor/host.rs`, a finding in the file next to it that is about it; a sysctl also in `tuning/host/`, with its reason |
 //! | add a reason for closing or refusing | a variant in `src/metrics.rs` |
 //! | add a setting | a row in `src/config/settings.rs`; relations between settings in `src/config/rules.rs`; then `UPDATE_README=1 cargo test --test readme` |
 //! | add a close code | a variant of `CloseCode` in `src/proto/close.rs`, a reason in `src/metrics.rs`, a row in the README |
@@ -208,6 +210,7 @@
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod doctor;
 pub mod endpoints;
 pub mod hub;
 pub mod limits;

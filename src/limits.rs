@@ -68,6 +68,18 @@ pub fn shards_for(wanted: u64, cores: usize, usable: u64) -> Option<u64> {
     }
 }
 
+/// Descriptors each of `shards` tables must have for `connections` in all, with `listeners` addresses to listen on.
+pub fn files_for(connections: u64, shards: usize, listeners: usize) -> u64 {
+    let kept = reserve(shards, listeners);
+    let share = connections.div_ceil(shards.max(1) as u64);
+    // The fill grows with the table, by no more than one for each descriptor.
+    let mut usable = share + spread(share);
+    while average_fill(usable) < share {
+        usable += share - average_fill(usable);
+    }
+    kept + usable
+}
+
 /// How full the average table may be so that the fullest does not overflow: `usable - 5 sqrt(usable)`.
 fn average_fill(usable: u64) -> u64 {
     usable.saturating_sub(spread(usable))
@@ -239,6 +251,23 @@ mod tests {
         assert_eq!(plan.shards, 53);
         assert_eq!(plan.max_connections, 1_000_000);
         assert!(plan.connections_per_shard as u64 <= 20_000 - reserve(53, 1));
+    }
+
+    #[test]
+    fn files_for_is_the_smallest_table_that_is_enough() {
+        for (connections, shards) in [
+            (1, 1),
+            (10, 2),
+            (38_430, 2),
+            (1_000_000, 2),
+            (1_000_000, 53),
+        ] {
+            let files = files_for(connections, shards, 1);
+            let kept = reserve(shards, 1);
+            assert!(capacity(shards, files, kept) >= connections);
+            assert!(capacity(shards, files - 1, kept) < connections);
+        }
+        assert_eq!(files_for(38_430, 2, 1), 20_000);
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use longwire::cli::{self, Command};
-use longwire::{log, server};
+use longwire::cli::{self, Command, Examination};
+use longwire::{doctor, log, server};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -24,6 +24,7 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
         },
+        Command::Doctor(examination) => examine(&examination),
         Command::Serve {
             config,
             plan,
@@ -35,6 +36,23 @@ fn main() -> ExitCode {
                 tracing::warn!("{warning}");
             }
             server::run(&config, &plan, ready_fd, || mi_collect(true))
+        }
+    }
+}
+
+fn examine(asked: &Examination) -> ExitCode {
+    let root = doctor::Root::at(&asked.root);
+    match doctor::examine(&asked.config, asked.connections, asked.cores, &root) {
+        Ok(report) => {
+            let is_written = write!(std::io::stdout(), "{report}").is_ok();
+            match report.is_ready() && is_written {
+                true => ExitCode::SUCCESS,
+                false => ExitCode::FAILURE,
+            }
+        }
+        Err(error) => {
+            eprintln!("longwire: {error}");
+            ExitCode::FAILURE
         }
     }
 }

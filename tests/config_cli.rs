@@ -51,7 +51,7 @@ fn served(args: &[&str], env: &[(&str, &str)]) -> Result<Arc<Config>, CliError> 
     let args = std::iter::once("longwire").chain(args.iter().copied());
     match try_parse(args.map(OsString::from), variables(env), 2, 20_000)? {
         Command::Serve { config, .. } => Ok(config),
-        Command::Check { report } => panic!("{report}"),
+        other => panic!("{other:?}"),
     }
 }
 

@@ -20,7 +20,7 @@ pub use cores::{core_count, pin_to_core};
 pub use files::{own_file_table, raise_file_limit};
 pub use listener::{Accepted, HandedOver, Listener, TcpOptions, ensure_port_free};
 pub use pollable::{GiveWay, Pollable};
-pub use ring::{RingRefused, Runtime, build_runtime};
+pub use ring::{RING_BYTES, RINGS_PER_SHARD, RingRefused, Runtime, build_runtime};
 pub use socket::Socket;
 pub use stream::Stream;
 pub use watch::{Direction, Ready, Token, Watch};

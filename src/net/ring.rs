@@ -9,10 +9,18 @@ use rustix::io::Errno;
 /// A monoio runtime on io_uring with timers. It belongs to the thread that built it.
 pub type Runtime = monoio::Runtime<TimeDriver<IoUringDriver>>;
 
-/// Submission entries; monoio submits early when they run out.
-const SUBMISSION_ENTRIES: u32 = 1024;
+/// Submission entries; when they run out they are submitted early.
+pub(super) const SUBMISSION_ENTRIES: u32 = 1024;
 /// Completion entries: a burst of ready sockets beyond it goes to the kernel's slower overflow list.
-const COMPLETION_ENTRIES: u32 = 8192;
+pub(super) const COMPLETION_ENTRIES: u32 = 8192;
+
+/// Memory the kernel takes for a ring: 64 bytes for a submission and 4 for its number, 16 for a completion, and up to
+/// a page for counters and rounding. From Linux 6.14 on it counts as locked memory of the user (RLIMIT_MEMLOCK).
+pub const RING_BYTES: u64 =
+    SUBMISSION_ENTRIES as u64 * (64 + 4) + COMPLETION_ENTRIES as u64 * 16 + 4096;
+
+/// Rings of a shard: that of its runtime and that of its [`super::Watch`].
+pub const RINGS_PER_SHARD: usize = 2;
 
 /// The kernel or a sandbox refused to make a ring.
 #[derive(Debug)]

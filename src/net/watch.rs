@@ -7,12 +7,7 @@ use io_uring::types::Fd;
 use io_uring::{IoUring, opcode, squeue};
 
 use super::Pollable;
-use super::ring::RingRefused;
-
-/// Submission entries; a burst beyond them is submitted early.
-const SUBMISSION_ENTRIES: u32 = 1024;
-/// Completion entries: a burst of ready sockets beyond it goes to the kernel's slower overflow list.
-const COMPLETION_ENTRIES: u32 = 8192;
+use super::ring::{COMPLETION_ENTRIES, RingRefused, SUBMISSION_ENTRIES};
 
 /// Polls sockets in a ring of its own: one poll each, armed until the socket is ready once.
 ///
