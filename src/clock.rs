@@ -9,10 +9,12 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A clock that starts at 0.
-    pub fn start() -> Self {
+    /// A clock that starts at 0 and is `ahead` of its first second, which is less than one. Clocks of
+    /// different shards whose seconds begin together would make their pings come all at once.
+    pub fn start(ahead: Duration) -> Self {
+        let now = Instant::now();
         Self {
-            started: Instant::now(),
+            started: now.checked_sub(ahead).unwrap_or(now),
         }
     }
 

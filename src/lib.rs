@@ -54,6 +54,7 @@
 //! 7. **A pass.** `Core::fan_out` (`src/shard/fanout.rs`) takes the batch, tells the owner (`Message::Taken`,
 //!    which returns the credit), and visits the subscribers in slices; between two slices the ring is served.
 //!    What is published during a pass gathers in the next batch and goes out with one send per subscriber.
+//!    Where shards share cores, those of a core make long passes one after the other (`src/shard/baton.rs`).
 //! 8. **Out.** `Core::send_to` (`src/shard/send.rs`) hands the bytes to `Stream::try_send`. What the kernel
 //!    does not take goes into the session's outbox, which is sent when the socket has room again
 //!    (`Core::flush`). A reader that stays behind too far or too long is closed.
@@ -67,6 +68,9 @@
 //!             further requests          +---- reset: stalled, dead, broken ----> gone
 //! ```
 //!
+//! - **Steered.** With a shard for each core the kernel spreads connections over all of them. With more, the main
+//!   thread steers them (`Steering` in `src/server.rs`) to one shard of each core, and to the next when half of
+//!   its room is gone: few threads with much to do each time they wake, and no shard full before the others.
 //! - **Accept.** The `accept` task takes up to 64 connections in a row. `Core::accept` refuses
 //!   whoever there is no room for (503, see `src/shard/admission.rs`; while too many are being refused it rests and
 //!   the kernel holds them) and otherwise enters a `Session` in the table with a deadline in the wheel, and a
@@ -91,7 +95,7 @@
 //! - **Shards share nothing** but: the configuration and the ready flag (`Shared`), the inboxes, doorbells and
 //!   their credit counters (`src/shard/inbox.rs`), metrics, which one shard writes and any may read, the
 //!   connections by client address (`src/shard/addresses.rs`), which all write because the kernel scatters an
-//!   address over the shards, and the memory in use, which the main thread writes. No code here takes a lock.
+//!   address over the shards, the batons of shared cores, and the memory in use, which the main thread writes. No code here takes a lock.
 //! - **One way in.** `Shard::enter` is the only way to the `Core`. Everything in the core is synchronous: it
 //!   runs to its end without waiting, so no two pieces of code ever see it half changed.
 //! - **One outbox, one `try_send`.** All bytes of a session (101, frames, pongs, Close, HTTP answers) go through
@@ -163,6 +167,8 @@
 //! | deliver | Bring a publication to a shard, then to a subscriber's socket or outbox |
 //! | batch | Encoded frames of a channel that wait for their pass |
 //! | pass | One batch on its way over all subscribers of a channel on one shard |
+//! | long pass | A pass over more than 256 subscribers, where shards share cores. It waits for the baton |
+//! | baton | Held by one shard of a core at a time, for one long pass; the others queue for it |
 //! | slice | A bounded number of sends, after which the ring is served |
 //! | coalesced | Of a send: it carried more than one publication |
 //! | outbox | A session's bytes that the kernel would not take. It does not exist while the kernel takes everything |
@@ -178,6 +184,7 @@
 //! | heartbeat, ping, miss | The server pings; a miss is a pong timeout without any byte from the client |
 //! | stall | No byte of an outbox was taken for the whole stall timeout |
 //! | watch | Waits for many sockets; what is watched is a session whose bytes are waited for |
+//! | steer | Tell the kernel which shards take new connections, where shards share cores: those with the most room |
 //! | drain | The orderly stop: unready, no new connections, sessions closed over a window, exit |
 //! | plain dialect | One WebSocket, one channel, each publication one frame, verbatim; no library needed |
 //! | endpoint, route | What answers a URL; its row in `ROUTES` |

@@ -39,6 +39,10 @@ const EXIT_INTERRUPTED: i32 = 130;
 const DRAIN_GRACE: Duration = Duration::from_secs(5);
 /// How often the memory in use is read.
 const MEMORY_SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+/// How long an order which shards take new connections stands at least.
+const STEER_INTERVAL: Duration = Duration::from_millis(20);
+/// How often control messages without a place are tried again while the server drains.
+const LINK_RETRY: Duration = Duration::from_millis(10);
 /// How long a port in use is waited for, and how often it is looked at.
 const PORT_PATIENCE: Duration = Duration::from_secs(1);
 const PORT_RETRY: Duration = Duration::from_millis(50);
@@ -283,7 +287,13 @@ impl ShardStart {
         self.report(Event::Built);
         self.barrier.wait();
         if let Err(error) = own_file_table() {
-            let text = format!("no file table of its own for a shard: {error}");
+            let cure = match error.kind() {
+                io::ErrorKind::PermissionDenied => {
+                    "; most likely a container's seccomp profile forbids unshare: allow unshare(CLONE_FILES) in it"
+                }
+                _ => "",
+            };
+            let text = format!("no file table of its own for a shard: {error}{cure}");
             return self.report(Event::Shard(ShardEvent::Failed(text)));
         }
         let events = self.events;
@@ -366,27 +376,48 @@ fn reachable(address: SocketAddr) -> String {
     }
 }
 
-/// Waits for a signal. Meanwhile it samples the memory: this thread may wait for the kernel.
+/// Waits for a signal. Meanwhile it samples the memory, since this thread may wait for the kernel, and
+/// steers new connections.
 fn await_signal(
     shared: &Shared,
     inbox: &Receiver<Event>,
-    steering: Option<Steering>,
+    mut steering: Option<Steering>,
     links: &mut [Link],
 ) -> Result<(), Failure> {
-    let steer = |links: &mut [Link]| {
-        if let Some(steering) = &steering {
-            steering.steer(shared, links);
-        }
-    };
-    steer(links);
+    let mut next_sample = Instant::now();
+    let mut next_look = Instant::now();
+    let mut is_filling = true;
     loop {
-        match inbox.recv_timeout(MEMORY_SAMPLE_INTERVAL) {
+        let now = Instant::now();
+        if now >= next_sample {
+            next_sample = now + MEMORY_SAMPLE_INTERVAL;
+            shared.memory.sample();
+            // Shards that are full do not say so twice.
+            is_filling = true;
+        }
+        if is_filling && now >= next_look {
+            next_look = now + STEER_INTERVAL;
+            is_filling = false;
+            if let Some(steering) = &mut steering {
+                steering.steer(shared, links);
+            }
+        }
+        flush(links);
+        let deadline = if is_filling { next_look } else { next_sample };
+        match inbox.recv_deadline(deadline) {
             Ok(Event::Signal) => return Ok(()),
             Ok(Event::Shard(ShardEvent::Failed(text))) => return Err(Failure::new(text)),
-            Ok(Event::Shard(ShardEvent::Filling)) => steer(links),
-            Ok(_) | Err(RecvTimeoutError::Timeout) => shared.memory.sample(),
+            Ok(Event::Shard(ShardEvent::Filling)) => is_filling = true,
+            Ok(_) | Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return Err(Failure::new("every shard ended")),
         }
+    }
+}
+
+/// Sends what had no place in a shard's inbox.
+fn flush(links: &mut [Link]) {
+    for link in links {
+        link.flush();
     }
 }
 
@@ -395,6 +426,8 @@ fn await_signal(
 /// take one each, and no shard is full while another is not.
 struct Steering {
     cores: usize,
+    /// Those that do now.
+    takers: Vec<u16>,
 }
 
 impl Steering {
@@ -404,30 +437,39 @@ impl Steering {
         let cores = core_count();
         let is_ours = |door: &Door| matches!(door.opening, Opening::Bind(_));
         let is_needed = shared.metrics.len() > cores && doors.iter().all(is_ours);
-        is_needed.then_some(Self { cores })
+        is_needed.then(|| Self {
+            cores,
+            takers: Vec::new(),
+        })
     }
 
-    fn steer(&self, shared: &Shared, links: &mut [Link]) {
+    fn steer(&mut self, shared: &Shared, links: &mut [Link]) {
         let connections = |metrics: &Arc<ShardMetrics>| metrics.connections.get();
         let connections: Vec<u64> = shared.metrics.iter().map(connections).collect();
         let most = shared.connections_per_shard as u64;
         let takers = takers(&connections, self.cores, most);
+        if takers == self.takers {
+            return;
+        }
+        self.takers.clone_from(&takers);
         // Any shard can tell the kernel for all. Always the same: orders must not overtake each other.
         links[0].send_control(Message::Steer(takers.into()));
     }
 }
 
-/// The shard of each core that has the fewest connections, but for those that hold `most`; unless all do.
+/// The shard of each core that has the fewest connections, as long as there is ample room: what comes
+/// until the next order must fit. After that all shards that have any of the `most`; unless none has.
 fn takers(connections: &[u64], cores: usize, most: u64) -> Vec<u16> {
     let of_core = |core: usize| (core..connections.len()).step_by(cores.max(1));
-    let emptiest = (0..cores).filter_map(|core| of_core(core).min_by_key(|id| connections[*id]));
-    let (with_room, full): (Vec<usize>, Vec<usize>) =
-        emptiest.partition(|id| connections[*id] < most);
-    let takers = if with_room.is_empty() {
-        full
-    } else {
-        with_room
-    };
+    let emptiest = |core| of_core(core).min_by_key(|id| connections[*id]);
+    let ample = |id: &usize| connections[*id] + most / 16 < most;
+    let mut takers: Vec<usize> = (0..cores).filter_map(emptiest).filter(ample).collect();
+    if takers.is_empty() {
+        takers = (0..connections.len()).collect();
+        if connections.iter().any(|count| *count < most) {
+            takers.retain(|id| connections[*id] < most);
+        }
+    }
     takers.into_iter().map(|id| id as u16).collect()
 }
 
@@ -445,9 +487,11 @@ fn drain(shared: &Shared, links: &mut [Link], inbox: &Receiver<Event>) -> Result
     }
     let mut drained = 0;
     while drained < links.len() {
-        match inbox.recv_deadline(deadline) {
+        flush(links);
+        match inbox.recv_timeout(LINK_RETRY) {
             Ok(Event::Shard(ShardEvent::Drained)) => drained += 1,
             Ok(_) => {}
+            Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
                 error!("not all connections closed in time");
                 return Err(Failure::new("not all connections closed in time"));
@@ -473,8 +517,13 @@ mod tests {
     }
 
     #[test]
-    fn full_shards_take_none_while_others_have_room() {
-        assert_eq!(takers(&[100, 40, 100, 100], 2, 100), [1]);
-        assert_eq!(takers(&[100, 100, 100, 100], 2, 100), [0, 1]);
+    fn a_core_without_ample_room_takes_none_while_another_has_it() {
+        assert_eq!(takers(&[99, 40, 100, 100], 2, 100), [1]);
+    }
+
+    #[test]
+    fn the_last_room_is_shared_by_all_that_have_some() {
+        assert_eq!(takers(&[99, 98, 100, 97], 2, 100), [0, 1, 3]);
+        assert_eq!(takers(&[100, 100, 100, 100], 2, 100), [0, 1, 2, 3]);
     }
 }

@@ -270,17 +270,17 @@ const CASES: &[Case] = &[
         name: "MemAvailable",
         level: "change",
         args: &[],
-        // 4335 MB are 4233398.4 KiB.
-        bad: &[(MEMINFO, "MemAvailable: 4233398 kB\nSwapTotal: 0 kB\n")],
-        good: &[(MEMINFO, "MemAvailable: 4233399 kB\nSwapTotal: 0 kB\n")],
+        // 4020 MB are 3925781.25 KiB.
+        bad: &[(MEMINFO, "MemAvailable: 3925781 kB\nSwapTotal: 0 kB\n")],
+        good: &[(MEMINFO, "MemAvailable: 3925782 kB\nSwapTotal: 0 kB\n")],
     },
     Case {
         name: "memory.max",
         level: "change",
         args: &[],
-        // 85 % of 5.1 GB.
-        bad: &[("sys/fs/cgroup/service/memory.max", "5099999999\n")],
-        good: &[("sys/fs/cgroup/service/memory.max", "5100000000\n")],
+        // 4020 MB are 85 % of it.
+        bad: &[("sys/fs/cgroup/service/memory.max", "4729411764\n")],
+        good: &[("sys/fs/cgroup/service/memory.max", "4729411765\n")],
     },
     Case {
         name: "memory.max",
@@ -299,8 +299,8 @@ const CASES: &[Case] = &[
         name: "memory.high",
         level: "change",
         args: &[],
-        bad: &[("sys/fs/cgroup/service/memory.high", "4334999999\n")],
-        good: &[("sys/fs/cgroup/service/memory.high", "4335000000\n")],
+        bad: &[("sys/fs/cgroup/service/memory.high", "4019999999\n")],
+        good: &[("sys/fs/cgroup/service/memory.high", "4020000000\n")],
     },
     Case {
         name: "memory.limit_in_bytes",
@@ -310,14 +310,14 @@ const CASES: &[Case] = &[
             (CGROUP, "4:memory:/job/own\n0::/\n"),
             (
                 "sys/fs/cgroup/memory/job/memory.limit_in_bytes",
-                "4334999999\n",
+                "4019999999\n",
             ),
         ],
         good: &[
             (CGROUP, "4:memory:/job/own\n0::/\n"),
             (
                 "sys/fs/cgroup/memory/job/memory.limit_in_bytes",
-                "4335000000\n",
+                "4020000000\n",
             ),
         ],
     },
@@ -401,10 +401,10 @@ const CASES: &[Case] = &[
         name: "admission.memory_bytes",
         level: "change",
         args: &[
-            "--set=admission.memory_bytes=500000000",
+            "--set=admission.memory_bytes=150000000",
             "--set=admission.memory_refuse_percent=80",
         ],
-        // 439 MB are 87.8 % of it.
+        // 124 MB are 82.7 % of it.
         bad: &[],
         good: &[],
     },
@@ -462,7 +462,7 @@ fn each_value_is_noticed_when_it_is_bad_and_only_then() {
 #[test]
 fn a_bound_on_memory_from_the_configuration_counts_the_program_only() {
     let percent = "--set=admission.memory_refuse_percent=80";
-    for (bytes, level) in [(548_749_999, "change"), (548_750_000, "ok")] {
+    for (bytes, level) in [(154_999_999, "change"), (155_000_000, "ok")] {
         let bound = format!("--set=admission.memory_bytes={bytes}");
         let said = doctor_on(
             "bound",
@@ -472,7 +472,7 @@ fn a_bound_on_memory_from_the_configuration_counts_the_program_only() {
         assert_eq!(said.level("admission.memory_bytes"), level, "{said:#?}");
         // The group's limit is then the kernel's affair alone.
         assert!(
-            said.row("memory.max").ends_with("wanted at least 4.3 GB"),
+            said.row("memory.max").ends_with("wanted at least 4.0 GB"),
             "{said:#?}"
         );
     }

@@ -6,9 +6,9 @@ use super::host::Host;
 use crate::config::Admission;
 
 /// An idle WebSocket in the program, and with all the kernel has for it: measured, see tuning/memory.md.
-pub const USER_BYTES: u64 = 439;
+pub const USER_BYTES: u64 = 124;
 /// The same, the kernel's sockets, files and waits included.
-pub const CONNECTION_BYTES: u64 = 4_335;
+pub const CONNECTION_BYTES: u64 = 4_020;
 
 /// Findings about memory.
 pub fn findings(host: &Host, need: &Need, admission: &Admission) -> Vec<Finding> {

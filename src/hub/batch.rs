@@ -1,5 +1,6 @@
 //! Frames of a channel that wait for their fan-out pass.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use bytes::Bytes;
@@ -128,14 +129,14 @@ impl Batch {
 impl Frames {
     /// What the session at `slot` gets: all frames of its encoding, or those published after it came.
     /// May be empty.
-    pub fn of(&self, slot: u32, encoding: Encoding) -> Bytes {
+    pub fn of(&self, slot: u32, encoding: Encoding) -> Cow<'_, Bytes> {
         let frames = self.all_of(encoding);
         if self.late.is_empty() {
-            return frames;
+            return Cow::Borrowed(frames);
         }
         match self.late.get(&slot) {
-            Some(from) => frames.slice((*from as usize).min(frames.len())..),
-            None => frames,
+            Some(from) => Cow::Owned(frames.slice((*from as usize).min(frames.len())..)),
+            None => Cow::Borrowed(frames),
         }
     }
 
@@ -149,11 +150,11 @@ impl Frames {
         self.publications
     }
 
-    fn all_of(&self, encoding: Encoding) -> Bytes {
+    fn all_of(&self, encoding: Encoding) -> &Bytes {
         self.others
             .iter()
             .find(|(used, _)| *used == encoding)
-            .map_or_else(|| self.plain.clone(), |(_, frames)| frames.clone())
+            .map_or(&self.plain, |(_, frames)| frames)
     }
 }
 
@@ -179,9 +180,9 @@ mod tests {
         append(&mut batch, &in_use, "two");
         batch.joined(5, Encoding::Plain);
         let frames = batch.take();
-        assert_eq!(frames.of(1, Encoding::Plain), "onetwo");
-        assert_eq!(frames.of(4, Encoding::Plain), "two");
-        assert_eq!(frames.of(5, Encoding::Plain), "");
+        assert_eq!(*frames.of(1, Encoding::Plain), "onetwo");
+        assert_eq!(*frames.of(4, Encoding::Plain), "two");
+        assert_eq!(*frames.of(5, Encoding::Plain), "");
         assert!(frames.is_whole_for(1) && !frames.is_whole_for(4));
         assert_eq!(frames.publications(), 2);
     }
@@ -195,8 +196,8 @@ mod tests {
         batch.joined(4, SMALL);
         append(&mut batch, &in_use, "two");
         let frames = batch.take();
-        assert_eq!(frames.of(4, SMALL), "t");
-        assert_eq!(frames.of(1, Encoding::Plain), "onetwo");
+        assert_eq!(*frames.of(4, SMALL), "t");
+        assert_eq!(*frames.of(1, Encoding::Plain), "onetwo");
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //! slice, not by a pass. Where shards share cores, a long pass waits for the baton of its core, so that
 //! a quiet shard has one busy neighbour at a time.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use crate::hub::{Frames, Interest, Key};
@@ -164,19 +166,20 @@ impl Core {
         };
         let mut frames = pass.batch.of(slot, subscription.encoding);
         if session.has_server_window() {
-            frames = self.compress_for(key, &frames);
+            frames = Cow::Owned(self.compress_for(key, &frames));
         }
         if self.shared.config.fanout.coalesce {
             let publications = match pass.batch.is_whole_for(slot) {
                 true => pass.batch.publications(),
                 false => count_frames(&frames),
             };
-            return self.send_publications(key, frames, publications, now_s);
+            return self.send_publications(key, &frames, publications, now_s);
         }
         // One send per publication: what coalescing is measured against.
+        let mut frames = frames.into_owned();
         while !frames.is_empty() {
             let frame = frames.split_to(frame_end(&frames, 1));
-            self.send_publications(key, frame, 1, now_s);
+            self.send_publications(key, &frame, 1, now_s);
         }
     }
 
@@ -192,7 +195,7 @@ impl Core {
         out.into()
     }
 
-    fn send_publications(&mut self, key: Key, frames: Bytes, publications: u32, now_s: u32) {
+    fn send_publications(&mut self, key: Key, frames: &Bytes, publications: u32, now_s: u32) {
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };

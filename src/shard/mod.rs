@@ -53,6 +53,7 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, Shutdown};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -224,7 +225,7 @@ pub(crate) struct Limits {
 
 impl Limits {
     fn new(config: &Config) -> Self {
-        let seconds = |ms: u32| seconds_ceil(std::time::Duration::from_millis(u64::from(ms)));
+        let seconds = |ms: u32| seconds_ceil(Duration::from_millis(u64::from(ms)));
         // Deadlines count from the beginning of the second they are set in.
         let timeout = |ms: u32| seconds(ms).saturating_add(1);
         Self {
@@ -315,13 +316,14 @@ pub struct Core {
 impl Core {
     /// The shard `id` with its links to all shards, and what waits for its sockets.
     pub fn new(id: u16, shared: Arc<Shared>, links: Vec<Link>, sockets: Watch) -> Self {
+        let shards = shared.metrics.len() as u32;
         let channels = shared.config.channels.limit.div_ceil(shared.metrics.len());
         Self {
             id,
             metrics: Arc::clone(&shared.metrics[usize::from(id)]),
             peer_log: PeerLog::new(id),
             limits: Limits::new(&shared.config),
-            clock: Clock::start(),
+            clock: Clock::start(Duration::from_secs(id.into()) / shards),
             random: fastrand::Rng::new(),
             sessions: Slab::default(),
             refusing: 0,
@@ -341,7 +343,7 @@ impl Core {
             prefers_long: false,
             request_bytes: 0,
             is_draining: false,
-            room_told: 0,
+            room_told: shared.connections_per_shard,
             drain_slot: 0,
             sockets,
             ready_sockets: Vec::new(),

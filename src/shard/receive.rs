@@ -21,12 +21,12 @@ fn token(key: Key, direction: Direction) -> Token {
 }
 
 impl Core {
-    /// Deals with sockets that are ready, until there are none or more than `most`. True if there may
+    /// Deals with sockets that are ready, until there are none, `most` of them at the most. True if there may
     /// be more.
     pub(super) fn serve_sockets(&mut self, scratch: &mut [u8], most: usize) -> bool {
         let mut served = 0;
         let mut ready = std::mem::take(&mut self.ready_sockets);
-        while served < most && self.sockets.take(&mut ready) {
+        while served < most && self.sockets.take(&mut ready, most - served) {
             served += ready.len();
             for wait in ready.drain(..) {
                 self.serve_socket(wait, scratch);

@@ -22,7 +22,7 @@ impl Core {
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
-        match Self::send_to(session, bytes.into(), &self.limits.outbox, now_s) {
+        match Self::send_to(session, &bytes.into(), &self.limits.outbox, now_s) {
             Sent::All(sent) => self.metrics.sent_bytes.add(sent as u64),
             Sent::Part { sent, queued } => self.note_backlog(key, sent, queued),
             Sent::Queued(bytes) => {
@@ -34,22 +34,22 @@ impl Core {
         }
     }
 
-    /// The one place where bytes meet a session's socket or outbox.
+    /// The one place where bytes meet a session's socket or outbox. They are shared only if they must wait.
     pub(super) fn send_to(
         session: &mut Session,
-        bytes: Bytes,
+        bytes: &Bytes,
         limits: &crate::hub::OutboxLimits,
         now_s: u32,
     ) -> Sent {
         session.vitals.sent(now_s);
         if let Some(outbox) = &mut session.outbox {
             let length = bytes.len();
-            return match outbox.push(bytes, limits, now_s) {
+            return match outbox.push(bytes.clone(), limits, now_s) {
                 Ok(()) => Sent::Queued(length),
                 Err(_) => Sent::TooSlow,
             };
         }
-        let sent = match session.socket.try_send(&bytes) {
+        let sent = match session.socket.try_send(bytes) {
             Ok(sent) => sent,
             Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
             Err(_) => return Sent::Broken,
@@ -58,7 +58,7 @@ impl Core {
             return Sent::All(sent);
         }
         let queued = bytes.len() - sent;
-        session.outbox = Some(Box::new(Outbox::new(bytes, sent, limits, now_s)));
+        session.outbox = Some(Box::new(Outbox::new(bytes.clone(), sent, limits, now_s)));
         Sent::Part { sent, queued }
     }
 

@@ -186,12 +186,12 @@ async fn accept(shard: &'static Shard, listener: Rc<Listener>, proxied: bool, ev
         if shard.enter(|core| core.is_draining()) {
             return;
         }
-        match shard.enter(|core| accept_some(core, &listener, proxied)) {
-            Backlog::Taken => {
-                if shard.enter(Core::is_filling) {
-                    events(ShardEvent::Filling);
-                }
-            }
+        let backlog = shard.enter(|core| accept_some(core, &listener, proxied));
+        if shard.enter(Core::is_filling) {
+            events(ShardEvent::Filling);
+        }
+        match backlog {
+            Backlog::Taken => {}
             Backlog::Left => sleep(ACCEPT_REST).await,
         }
     }
@@ -340,7 +340,8 @@ async fn fan_out(shard: &'static Shard) {
     let window = Duration::from_millis(u64::from(window_ms));
     loop {
         shard.fanout_bell.wait().await;
-        if !window.is_zero() {
+        // Whose turn it is has waited already, and others wait for it.
+        if !window.is_zero() && !shard.enter(|core| core.is_turn()) {
             sleep(window).await;
         }
         while shard.enter(Core::fan_out) {
