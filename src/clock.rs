@@ -1,6 +1,6 @@
 //! Time, in the one unit the data structures take: whole seconds since the shard started.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A monotonic clock of seconds since it was made. Wall-clock jumps do not move it.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +39,12 @@ impl Clock {
         let part = self.started.elapsed().subsec_nanos();
         Duration::from_nanos(1_000_000_000 - u64::from(part))
     }
+}
+
+/// The wall clock, in milliseconds since 1970: for what people and tokens call time, never for a deadline.
+pub fn unix_ms() -> i64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+    since_1970.map_or(0, |elapsed| elapsed.as_millis() as i64)
 }
 
 /// Whole seconds that are at least `duration`: timers have one-second slots and never fire early.

@@ -4,6 +4,7 @@
 //! started, bytes go out as return values, and every structure can be tested by itself.
 
 mod batch;
+mod encoding;
 mod local;
 mod outbox;
 mod owned;
@@ -13,7 +14,8 @@ mod subscribers;
 mod vitals;
 mod wheel;
 
-pub use batch::{Batch, Encoding, EncodingsInUse, Frames};
+pub use batch::{Batch, Frames};
+pub use encoding::{Dialect, Encoding, EncodingsInUse, Framing, Selection};
 pub use local::{Interest, LocalChannel, LocalChannels};
 pub use outbox::{Outbox, OutboxLimits, Overrun};
 pub use owned::{Committed, OwnedChannel, OwnedChannels, Refused};

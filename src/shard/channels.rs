@@ -1,26 +1,14 @@
-//! Publish and subscribe, on this shard and between shards.
+//! Who hears of which channel, on this shard and between shards.
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
-use crate::hub::{Committed, Encoding, Interest, Key, Kind, Publication, Refused};
-use crate::metrics::{CloseReason, PublicationRefusal};
-use crate::proto::close::CloseCode;
+use crate::hub::{Encoding, Interest, Key, Position, Refused};
 use crate::proto::deflate::DeflateParams;
-use crate::proto::frame::{Opcode, encode_frame};
 
 use super::Core;
-use super::inbox::{Deliver, Join, Joined, Message, Publish, Published};
-use super::session::{Purpose, Stage, Subscription};
-
-/// What became of a publication so far.
-pub enum Submitted {
-    /// It is sequenced, or refused.
-    Done(Result<Committed, Refused>),
-    /// Its owner is another shard and will answer.
-    Pending,
-}
+use super::asks::Presence;
+use super::inbox::{Join, Joined, Message};
+use super::session::{Purpose, Subscription};
 
 /// A request that is to become a WebSocket.
 pub struct Upgrade {
@@ -34,159 +22,46 @@ pub struct Upgrade {
     pub deflate: Option<DeflateParams>,
 }
 
-/// Whether a session hears of a channel yet.
-pub(super) enum Subscribed {
+/// Whether a shard hears of a channel yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hearing {
     /// It does.
     Now,
     /// The owner was asked; see [`Core::joined`].
-    Pending,
-    /// The channel cannot be opened.
-    Refused,
+    Asked,
 }
 
 impl Core {
-    /// Hands a publication to the owner of its channel. The answer to `session` comes at once if the
-    /// owner is this shard.
-    pub fn publish(
-        &mut self,
-        channel: &Arc<str>,
-        kind: Kind,
-        data: Bytes,
-        session: Key,
-    ) -> Submitted {
-        let owner = self.shared.owner_of(channel);
-        if owner == self.id {
-            return Submitted::Done(self.sequence(channel, kind, data));
-        }
-        let link = &mut self.links[usize::from(owner)];
-        if !link.has_room(data.len()) {
-            return Submitted::Done(Err(self.refuse(Refused::ShardBusy)));
-        }
-        link.send_data(Message::Publish(Box::new(Publish {
-            channel: Arc::clone(channel),
-            kind,
-            data,
-            session,
-        })));
-        Submitted::Pending
-    }
-
-    /// Gives a publication its offset and sends it to every shard with subscribers; or refuses it,
-    /// before it has one, when any of them cannot take it.
-    fn sequence(&mut self, name: &Arc<str>, kind: Kind, data: Bytes) -> Result<Committed, Refused> {
-        let now_s = self.now_s();
-        let bytes = Publication::credit_bytes(data.len());
-        let random = || self.random.u64(..);
-        let key = match self.owned.open(name, random, now_s) {
-            Ok(key) => key,
-            Err(refused) => return Err(self.refuse(refused)),
-        };
-        let Some(channel) = self.owned.get_mut(key) else {
-            return Err(self.refuse(Refused::TooManyChannels));
-        };
-        if !channel.has_room(bytes, self.limits.batch_bytes) {
-            return Err(self.refuse(Refused::ChannelFull));
-        }
-        let links = &self.links;
-        let all_have_room = channel.interested().iter().all(|interest| {
-            interest.shard == self.id || links[usize::from(interest.shard)].has_room(data.len())
-        });
-        if !all_have_room {
-            return Err(self.refuse(Refused::ShardBusy));
-        }
-        let committed = channel.commit(bytes, now_s);
-        let publication = Publication {
-            kind,
-            data,
-            offset: committed.offset,
-        };
-        let mut here = None;
-        for interest in channel.interested() {
-            if interest.shard == self.id {
-                here = Some(interest.local);
-                continue;
-            }
-            self.links[usize::from(interest.shard)].send_data(Message::Deliver(Box::new(
-                Deliver {
-                    local: interest.local,
-                    publication: publication.clone(),
-                },
-            )));
-        }
-        if let Some(local) = here {
-            self.deliver(local, &publication);
-        }
-        self.metrics.publications.add(1);
-        self.metrics.channels.set(self.owned.len() as u64);
-        Ok(committed)
-    }
-
-    /// Puts a publication into the batch of a channel, encoded once for all its subscribers here.
-    fn deliver(&mut self, local: Key, publication: &Publication) {
-        // A channel that was left meanwhile: its owner will hear of it.
-        let Some(channel) = self.local.get_mut(local) else {
-            return;
-        };
-        let opcode = match publication.kind {
-            Kind::Json | Kind::Text => Opcode::Text,
-            Kind::Binary => Opcode::Binary,
-        };
-        let is_first = channel.waiting.is_none();
-        let data = &publication.data;
-        let is_worth_it = data.len() >= self.shared.config.websocket.compression_min_bytes;
-        let deflater = &mut self.deflater;
-        channel.waiting.get_or_insert_default().append(
-            Publication::credit_bytes(data.len()),
-            &channel.encodings,
-            |encoding, out| {
-                let is_compressed = match encoding {
-                    Encoding::Deflate { window_bits } => {
-                        is_worth_it && deflater.encode_frame(out, opcode, data, window_bits)
-                    }
-                    Encoding::Plain => false,
-                };
-                if !is_compressed {
-                    encode_frame(out, opcode, data);
-                }
-            },
-        );
-        if is_first && !channel.passing {
-            self.ready.push_back(local);
-        }
-    }
-
-    fn refuse(&self, refused: Refused) -> Refused {
-        self.metrics.publication_refused(match refused {
-            Refused::ChannelFull => PublicationRefusal::ChannelFull,
-            Refused::ShardBusy => PublicationRefusal::ShardBusy,
-            Refused::TooManyChannels => PublicationRefusal::TooManyChannels,
-        });
-        refused
-    }
-
-    /// Makes a session hear of a channel. A shard asks the channel's owner once, for all its sessions.
-    pub(super) fn subscribe(
-        &mut self,
-        session: Key,
-        name: &Arc<str>,
-        encoding: Encoding,
-    ) -> Subscribed {
+    /// Makes sure that a channel is delivered here: at once, or when the owner answers, of which
+    /// `session` is told then. `None`: it cannot be.
+    pub(super) fn hear(&mut self, session: Key, name: &Arc<str>) -> Option<(Key, Hearing)> {
         let local = match self.local.find(name) {
             Some(local) => local,
-            None => match self.ask_owner(name) {
-                Some(local) => local,
-                None => return Subscribed::Refused,
-            },
+            None => self.ask_owner(name)?,
         };
-        let Some(channel) = self.local.get_mut(local) else {
-            return Subscribed::Refused;
-        };
+        let channel = self.local.get_mut(local)?;
         if channel.interest == Interest::Asked {
             channel.joining.push(session);
-            return Subscribed::Pending;
+            return Some((local, Hearing::Asked));
         }
-        self.add_subscriber(local, session, encoding);
-        Subscribed::Now
+        Some((local, Hearing::Now))
+    }
+
+    /// Keeps a channel that is delivered here until `session` is done with waiting for something else.
+    pub(super) fn hold(&mut self, local: Key, session: Key) {
+        if let Some(channel) = self.local.get_mut(local) {
+            channel.joining.push(session);
+        }
+    }
+
+    /// Ends one [`Self::hold`].
+    pub(super) fn let_go(&mut self, local: Key, session: Key) {
+        if let Some(channel) = self.local.get_mut(local)
+            && let Some(at) = channel.joining.iter().position(|key| *key == session)
+        {
+            channel.joining.swap_remove(at);
+        }
+        self.leave_if_empty(local);
     }
 
     /// Opens a local channel and asks its owner to deliver here. `None` if the owner is this shard and
@@ -200,9 +75,10 @@ impl Core {
             return Some(local);
         }
         match self.add_interest(name, owner, local) {
-            Ok(owned) => {
+            Ok((owned, position)) => {
                 if let Some(channel) = self.local.get_mut(local) {
                     channel.interest = Interest::Held { owned };
+                    channel.position = position;
                 }
                 Some(local)
             }
@@ -214,65 +90,118 @@ impl Core {
     }
 
     /// Notes, as owner, that a shard has subscribers.
-    fn add_interest(&mut self, name: &Arc<str>, shard: u16, local: Key) -> Result<Key, Refused> {
+    fn add_interest(
+        &mut self,
+        name: &Arc<str>,
+        shard: u16,
+        local: Key,
+    ) -> Result<(Key, Position), Refused> {
         let now_s = self.now_s();
-        let random = || self.random.u64(..);
-        let owned = self.owned.open(name, random, now_s)?;
-        if let Some(channel) = self.owned.get_mut(owned) {
-            channel.add_interest(shard, local, now_s);
-        }
+        let owned = self.owned.open(name, now_s)?;
         self.metrics.channels.set(self.owned.len() as u64);
-        Ok(owned)
+        let channel = self.owned.get_mut(owned);
+        let channel = channel.ok_or(Refused::TooManyChannels)?;
+        channel.add_interest(shard, local, now_s);
+        Ok((owned, channel.position()))
     }
 
-    fn add_subscriber(&mut self, local: Key, key: Key, encoding: Encoding) {
-        let Some(session) = self.sessions.get_mut(key) else {
-            return;
-        };
-        let Some(channel) = self.local.get_mut(local) else {
-            return;
-        };
+    /// Makes a session a subscriber of a channel that is delivered here. What is published from now on
+    /// is for it.
+    pub(super) fn add_subscriber(
+        &mut self,
+        local: Key,
+        key: Key,
+        encoding: Encoding,
+    ) -> Option<Subscription> {
+        let channel = self.local.get_mut(local)?;
         let position = channel.subscribers.add(key.slot);
-        channel.encodings.add(encoding);
+        for form in encoding.forms() {
+            channel.encodings.add(form);
+        }
         if let Some(batch) = &mut channel.waiting {
             batch.joined(key.slot, encoding);
         }
-        session.subscription = Some(Subscription {
+        self.metrics.subscriptions.add(1);
+        self.note_subscribers(local);
+        Some(Subscription {
             channel: local.slot,
             position,
             encoding,
-        });
-        self.metrics.subscriptions.add(1);
+        })
     }
 
-    /// Takes a session out of its channel, and the shard too if it was the last one.
-    pub(super) fn unsubscribe(&mut self, key: Key) {
-        let Some(session) = self.sessions.get_mut(key) else {
-            return;
-        };
-        let Some(subscription) = session.subscription.take() else {
-            return;
-        };
+    /// Takes a session out of one channel, and the shard too if it was the last one.
+    pub(super) fn remove_subscriber(&mut self, subscription: Subscription) {
         let Some((local, channel)) = self.local.at_mut(subscription.channel) else {
             return;
         };
         let sessions = &mut self.sessions;
-        channel.encodings.remove(subscription.encoding);
+        for form in subscription.encoding.forms() {
+            channel.encodings.remove(form);
+        }
+        channel.release_filter(subscription.encoding.selection.filter());
         channel
             .subscribers
             .remove(subscription.position, |slot, position| {
                 if let Some((_, session)) = sessions.at_mut(slot)
-                    && let Some(subscription) = &mut session.subscription
+                    && let Some(moved) = session.subscription_mut(local.slot)
                 {
-                    subscription.position = position;
+                    moved.position = position;
                 }
             });
         self.metrics.subscriptions.sub(1);
+        self.note_subscribers(local);
         self.leave_if_empty(local);
     }
 
+    /// The channel's owner is to know how many listen here; it is told once, however often it changes
+    /// before.
+    fn note_subscribers(&mut self, local: Key) {
+        if let Some(channel) = self.local.get_mut(local)
+            && !std::mem::replace(&mut channel.has_news, true)
+        {
+            self.news.push(local);
+        }
+    }
+
+    /// Tells owners how many subscribers their channels have here, up to `most` of those that changed.
+    pub(super) fn tell_news(&mut self, most: usize) {
+        for _ in 0..most {
+            let Some(local) = self.news.pop() else {
+                return;
+            };
+            let Some(channel) = self.local.get_mut(local) else {
+                continue;
+            };
+            channel.has_news = false;
+            if let Interest::Held { owned } = channel.interest {
+                let (owner, subscribers) = (channel.owner, channel.subscribers.len() as u32);
+                self.tell(
+                    owner,
+                    Message::Subscribers {
+                        owned,
+                        local,
+                        subscribers,
+                    },
+                );
+            }
+        }
+    }
+
+    /// Takes a session out of all its channels, and out of all it waits for.
+    pub(super) fn unsubscribe(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        let own = session.subscription.take();
+        if let Some(subscription) = own {
+            self.remove_subscriber(subscription);
+        }
+        self.leave_all(key);
+    }
+
     /// Gives up a channel nobody here listens to any more.
-    fn leave_if_empty(&mut self, local: Key) {
+    pub(super) fn leave_if_empty(&mut self, local: Key) {
         let Some(channel) = self.local.get_mut(local) else {
             return;
         };
@@ -312,11 +241,27 @@ impl Core {
     pub(super) fn handle(&mut self, from: u16, message: Message) {
         match message {
             Message::Publish(publish) => self.publish_for(from, *publish),
-            Message::Deliver(deliver) => self.deliver(deliver.local, &deliver.publication),
-            Message::Published(published) => self.published(published.session, published.outcome),
+            Message::Deliver(deliver) => {
+                self.deliver(deliver.local, deliver.position, &deliver.publication);
+            }
+            Message::Event(event) => self.deliver_event(&event),
+            Message::Published(published) => self.published(published.asker, published.outcome),
+            Message::Ask(ask) => self.answer_ask(from, *ask),
+            Message::Order(order) => self.obey(from, *order),
+            Message::Answer(answer) => self.answered(answer.asker, answer.reply),
+            Message::Presence(presence) => self.note_presence(*presence),
             Message::Join(join) => self.join_for(from, *join),
-            Message::Joined(joined) => self.joined(from, joined),
+            Message::Joined(joined) => self.joined(from, *joined),
             Message::JoinRefused { local } => self.join_refused(local),
+            Message::Subscribers {
+                owned,
+                local,
+                subscribers,
+            } => {
+                if let Some(channel) = self.owned.get_mut(owned) {
+                    channel.set_subscribers(from, local, subscribers);
+                }
+            }
             Message::Leave { owned, local } => {
                 let now_s = self.now_s();
                 if let Some(channel) = self.owned.get_mut(owned) {
@@ -339,41 +284,39 @@ impl Core {
         }
     }
 
-    fn publish_for(&mut self, from: u16, publish: Publish) {
-        let outcome = self.sequence(&publish.channel, publish.kind, publish.data);
-        let session = publish.session;
-        let published = Published { session, outcome };
-        self.tell(from, Message::Published(Box::new(published)));
-    }
-
     fn join_for(&mut self, from: u16, join: Join) {
         let local = join.local;
         let answer = match self.add_interest(&join.channel, from, local) {
-            Ok(owned) => Message::Joined(Joined { local, owned }),
+            Ok((owned, position)) => Message::Joined(Box::new(Joined {
+                local,
+                owned,
+                position,
+            })),
             Err(_) => Message::JoinRefused { local },
         };
         self.tell(from, answer);
     }
 
-    /// The owner delivers here from now on: whoever waited for it is subscribed and may open.
-    fn joined(&mut self, owner: u16, Joined { local, owned }: Joined) {
+    /// The owner delivers here from now on: whoever waited for it hears of the channel.
+    fn joined(&mut self, owner: u16, joined: Joined) {
+        let (local, owned) = (joined.local, joined.owned);
         let Some(channel) = self.local.get_mut(local) else {
             self.tell(owner, Message::Leave { owned, local });
             return;
         };
         channel.interest = Interest::Held { owned };
-        let joining = std::mem::take(&mut channel.joining).into_iter();
-        let joining: Vec<(Key, Encoding)> = joining
-            .filter_map(|session| Some((session, self.awaited_encoding(session)?)))
-            .collect();
-        // All of them first: opening one may end it, and the channel is left with its last subscriber.
-        for (session, encoding) in &joining {
-            self.add_subscriber(local, *session, *encoding);
+        channel.position = joined.position;
+        // Each is kept until the last one is served: one that ends at once must not take the channel
+        // with it.
+        let joining: Vec<Key> = channel.joining.iter().copied().collect();
+        for session in &joining {
+            self.heard(local, *session);
         }
-        for (session, _) in joining {
-            self.open_joined(session);
+        for session in joining {
+            if !self.awaits_history(session, local) {
+                self.let_go(local, session);
+            }
         }
-        self.leave_if_empty(local);
     }
 
     fn join_refused(&mut self, local: Key) {
@@ -381,65 +324,32 @@ impl Core {
             return;
         };
         for session in channel.joining {
-            self.refuse_joined(session);
+            self.refuse_joined(session, local);
         }
     }
 
-    /// The owner said what became of a session's publication.
-    fn published(&mut self, key: Key, outcome: Result<Committed, Refused>) {
-        match self.sessions.get_mut(key).map(|session| &mut session.stage) {
-            Some(Stage::Http(_)) => self.answer_published(key, outcome),
-            Some(Stage::WebSocket(websocket)) => {
-                if let Some(extras) = &mut websocket.extras {
-                    extras.in_flight = extras.in_flight.saturating_sub(1);
-                }
-                if outcome.is_err() {
-                    self.close_overloaded(key);
-                } else {
-                    self.resume(key);
-                }
-            }
-            // The session ended meanwhile; what it published stands.
-            _ => {}
-        }
-    }
-
-    /// Publishes what a WebSocket client sent.
-    pub(super) fn publish_from_client(&mut self, key: Key, kind: Kind, payload: &[u8]) {
-        let Some(name) = self.channel_of(key) else {
+    /// Tells the owner of a channel that a client came or went.
+    pub(super) fn tell_presence(&mut self, local_slot: u32, mut presence: Presence) {
+        let Some((_, channel)) = self.local.at_mut(local_slot) else {
             return;
         };
-        match self.publish(&name, kind, Bytes::copy_from_slice(payload), key) {
-            Submitted::Done(Ok(_)) => {}
-            Submitted::Done(Err(_)) => self.close_overloaded(key),
-            Submitted::Pending => {
-                if let Some(session) = self.sessions.get_mut(key)
-                    && let Stage::WebSocket(websocket) = &mut session.stage
-                {
-                    websocket.extras.get_or_insert_default().in_flight += 1;
-                }
-            }
+        let (owner, interest) = (channel.owner, channel.interest);
+        if let Interest::Held { owned } = interest {
+            presence.owned = owned;
+            self.tell(owner, Message::Presence(Box::new(presence)));
         }
-    }
-
-    /// The name of the channel a session is subscribed to.
-    fn channel_of(&mut self, key: Key) -> Option<Arc<str>> {
-        let slot = self.sessions.get(key)?.subscription?.channel;
-        let (_, channel) = self.local.at_mut(slot)?;
-        Some(Arc::clone(&channel.name))
-    }
-
-    /// The plain dialect cannot say that one publication was refused, so the connection says it.
-    fn close_overloaded(&mut self, key: Key) {
-        let text = "publication not sequenced, try again later";
-        self.close(key, CloseCode::TryAgainLater, text, CloseReason::Overloaded);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
+    use super::super::{Submission, Submitted};
     use super::*;
     use crate::config::Config;
+    use crate::hub::{Kind, Refused};
+    use crate::shard::inbox::Asker;
     use crate::shard::testing::{upgrade, with_cores};
 
     #[test]
@@ -447,8 +357,17 @@ mod tests {
         with_cores(1, Config::default(), |bed| {
             let client = bed.websocket(0, "/channels/a");
             let core = &mut bed.cores[0];
-            let mut publish =
-                || core.publish(&Arc::from("a"), Kind::Text, Bytes::new(), client.key);
+            let submission = Submission {
+                channel: Arc::from("a"),
+                kind: Kind::Text,
+                data: Bytes::new(),
+                options: None,
+            };
+            let asker = Asker {
+                session: client.key,
+                tag: 0,
+            };
+            let mut publish = || core.publish(submission.clone(), asker);
             let refused = (0..100_000).find_map(|_| match publish() {
                 Submitted::Done(Err(refused)) => Some(refused),
                 _ => None,

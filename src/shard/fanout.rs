@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use crate::hub::{Frames, Interest, Key};
+use crate::hub::{Frames, Framing, Interest, Key};
 use crate::metrics::CloseReason;
 use crate::proto::frame::{decode_header, frame_end};
 
@@ -161,18 +161,22 @@ impl Core {
         let Some((key, session)) = self.sessions.at_mut(slot) else {
             return;
         };
-        let Some(subscription) = session.subscription else {
+        let Some(subscription) = session.subscription_mut(pass.channel.slot) else {
             return;
         };
-        let mut frames = pass.batch.of(slot, subscription.encoding);
+        let encoding = subscription.encoding;
+        let mut frames = pass.batch.of(slot, encoding);
+        if frames.is_empty() {
+            return;
+        }
+        if let Some(after_first) = encoding.after_first() {
+            subscription.encoding = after_first;
+        }
         if session.has_server_window() {
             frames = Cow::Owned(self.compress_for(key, &frames));
         }
-        if self.shared.config.fanout.coalesce {
-            let publications = match pass.batch.is_whole_for(slot) {
-                true => pass.batch.publications(),
-                false => count_frames(&frames),
-            };
+        let publications = pass.batch.publications_of(slot);
+        if self.shared.config.fanout.coalesce || encoding.framing != Framing::WebSocket {
             return self.send_publications(key, &frames, publications, now_s);
         }
         // One send per publication: what coalescing is measured against.
@@ -199,9 +203,6 @@ impl Core {
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
-        if frames.is_empty() {
-            return;
-        }
         self.metrics.sends.add(1);
         self.metrics.deliveries.add(u64::from(publications));
         if publications > 1 {
@@ -228,17 +229,6 @@ impl Core {
             self.ready.push_back(pass.channel);
         }
     }
-}
-
-/// Frames back to back, each one publication.
-fn count_frames(frames: &[u8]) -> u32 {
-    let mut rest = frames;
-    let mut count = 0;
-    while !rest.is_empty() {
-        rest = &rest[frame_end(rest, 1)..];
-        count += 1;
-    }
-    count
 }
 
 #[cfg(test)]

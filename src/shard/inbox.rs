@@ -15,7 +15,10 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::doorbell::{Doorbell, DoorbellWaiter};
-use crate::hub::{Committed, Key, Kind, Publication, Refused};
+use crate::hub::{ClientInfo, Key, Position, Publication, Refused};
+
+use super::asks::{Answer, Ask, Order, Presence};
+use super::publish::Submission;
 
 /// What one shard tells another.
 #[derive(Debug)]
@@ -26,10 +29,20 @@ pub enum Message {
     Deliver(Box<Deliver>),
     /// To the publisher's shard: what became of it.
     Published(Box<Published>),
+    /// To the owner of a channel: a session wants to know something.
+    Ask(Box<Ask>),
+    /// To every shard: something is to be done with the connections of a user.
+    Order(Box<Order>),
+    /// To the shard that asked.
+    Answer(Box<Answer>),
+    /// To the owner of a channel: a client came or went there.
+    Presence(Box<Presence>),
+    /// Data, from the owner: a client came to a channel or left it.
+    Event(Box<Event>),
     /// To the owner: this shard has subscribers now.
     Join(Box<Join>),
     /// From the owner: from now on you hear of it.
-    Joined(Joined),
+    Joined(Box<Joined>),
     /// From the owner: the channel cannot be opened.
     JoinRefused {
         /// The channel in the asking shard's table.
@@ -41,6 +54,15 @@ pub enum Message {
         owned: Key,
         /// The channel in the leaving shard's table.
         local: Key,
+    },
+    /// To the owner: so many subscribers are here.
+    Subscribers {
+        /// The channel in the owner's table.
+        owned: Key,
+        /// The channel in the reporting shard's table.
+        local: Key,
+        /// How many.
+        subscribers: u32,
     },
     /// To the owner: the fan-out pass of this many bytes began.
     Taken {
@@ -61,17 +83,22 @@ pub enum Message {
     Stop,
 }
 
+/// Who waits for another shard: a session, and which of its questions it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker {
+    /// The session, on the asking shard.
+    pub session: Key,
+    /// Tells its questions apart.
+    pub tag: u32,
+}
+
 /// A publication on its way to the channel's owner.
 #[derive(Debug)]
 pub struct Publish {
-    /// The channel's name.
-    pub channel: Arc<str>,
-    /// What the data is.
-    pub kind: Kind,
-    /// The data.
-    pub data: bytes::Bytes,
-    /// The session that waits for the answer, on the sending shard.
-    pub session: Key,
+    /// Who waits for the answer.
+    pub asker: Asker,
+    /// What is to be published.
+    pub submission: Submission,
 }
 
 /// A sequenced publication on its way to a shard with subscribers.
@@ -79,17 +106,32 @@ pub struct Publish {
 pub struct Deliver {
     /// The channel in the receiver's table.
     pub local: Key,
+    /// Where the channel is with it.
+    pub position: Position,
     /// The publication.
     pub publication: Publication,
+}
+
+/// A client's coming or going on its way to a shard with subscribers.
+#[derive(Debug)]
+pub struct Event {
+    /// The channel in the receiver's table.
+    pub local: Key,
+    /// Whose.
+    pub info: Arc<ClientInfo>,
+    /// It came; else it left.
+    pub is_join: bool,
+    /// What it counts for in the channel's batch.
+    pub credit_bytes: u32,
 }
 
 /// The owner's answer to [`Publish`].
 #[derive(Debug)]
 pub struct Published {
-    /// The session that waits.
-    pub session: Key,
+    /// Who waits.
+    pub asker: Asker,
     /// The publication's place, or why it has none.
-    pub outcome: Result<Committed, Refused>,
+    pub outcome: Result<Position, Refused>,
 }
 
 /// A shard's wish to hear of a channel.
@@ -108,6 +150,8 @@ pub struct Joined {
     pub local: Key,
     /// The channel in the owner's table.
     pub owned: Key,
+    /// Where the channel is: what comes from now on follows it.
+    pub position: Position,
 }
 
 const _: () = assert!(size_of::<Message>() <= 32);
@@ -116,8 +160,9 @@ impl Message {
     /// The published bytes of a data message; `None` for control.
     fn data_bytes(&self) -> Option<u64> {
         match self {
-            Self::Publish(publish) => Some(publish.data.len() as u64),
+            Self::Publish(publish) => Some(publish.submission.data.len() as u64),
             Self::Deliver(deliver) => Some(deliver.publication.data.len() as u64),
+            Self::Event(event) => Some(u64::from(event.credit_bytes)),
             _ => None,
         }
     }

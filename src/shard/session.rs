@@ -1,12 +1,13 @@
 //! One connection: what a shard remembers of it.
 
-use crate::hub::{Encoding, Outbox, Vitals};
+use crate::hub::{Encoding, Framing, Outbox, Vitals};
 use crate::metrics::CloseReason;
 use crate::net::Socket;
 use crate::proto::deflate::{DeflateParams, SlidingWindow};
 use crate::proto::message::MessageReader;
 
 use super::addresses::AddressPlace;
+use super::client::{COMMANDS_IN_FLIGHT_MAX, Client};
 use super::http::HttpStage;
 
 /// Publications of one client whose answers are outstanding before it is read no further.
@@ -38,6 +39,8 @@ pub(super) enum Stage {
     Http(Box<HttpStage>),
     /// An open WebSocket.
     WebSocket(WebSocketStage),
+    /// A response that goes on.
+    Stream(StreamStage),
     /// Ending.
     Closing(Closing),
     /// Its HTTP stage is being worked on, outside the table.
@@ -54,6 +57,14 @@ pub(super) struct WebSocketStage {
     pub purpose: Purpose,
 }
 
+/// An HTTP response that goes on: what a client gets that cannot, or does not, use WebSockets.
+pub(super) struct StreamStage {
+    /// How messages are told apart in it.
+    pub framing: Framing,
+    /// What more than a listener of one channel needs.
+    pub client: Option<Box<Client>>,
+}
+
 /// What a client's messages mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
@@ -63,6 +74,8 @@ pub enum Purpose {
     Publish,
     /// They are sent back.
     Echo,
+    /// They are commands of the Centrifuge protocol.
+    Commands,
 }
 
 /// What only some open WebSockets need.
@@ -74,6 +87,8 @@ pub(super) struct Extras {
     pub unread: Vec<u8>,
     /// What was agreed on compression, if anything.
     pub deflate: Option<Deflate>,
+    /// Of a client of the Centrifuge protocol.
+    pub client: Option<Box<Client>>,
 }
 
 /// Compression on one connection.
@@ -144,6 +159,36 @@ pub(super) struct Subscription {
 }
 
 impl Session {
+    /// Its protocol's state, if it speaks one.
+    pub fn client(&self) -> Option<&Client> {
+        match &self.stage {
+            Stage::WebSocket(websocket) => websocket.extras.as_ref()?.client.as_deref(),
+            Stage::Stream(stream) => stream.client.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// Its protocol's state, if it speaks one.
+    pub fn client_mut(&mut self) -> Option<&mut Client> {
+        match &mut self.stage {
+            Stage::WebSocket(websocket) => websocket.extras.as_mut()?.client.as_deref_mut(),
+            Stage::Stream(stream) => stream.client.as_deref_mut(),
+            _ => None,
+        }
+    }
+
+    /// Its place in the channel at `channel` of the shard's table.
+    pub fn subscription_mut(&mut self, channel: u32) -> Option<&mut Subscription> {
+        if self.subscription.is_some_and(|own| own.channel == channel) {
+            return self.subscription.as_mut();
+        }
+        let subscriptions = &mut self.client_mut()?.subscriptions;
+        subscriptions
+            .iter_mut()
+            .map(|subscription| &mut subscription.place)
+            .find(|place| place.channel == channel)
+    }
+
     /// Whether its publications are compressed for it alone.
     pub fn has_server_window(&self) -> bool {
         let Stage::WebSocket(websocket) = &self.stage else {
@@ -162,6 +207,8 @@ impl Session {
             // A client that does not read its answers gets no further ones.
             Stage::Http(http) => http.is_paused() || self.outbox.is_some(),
             Stage::WebSocket(websocket) => websocket.is_paused(self.outbox.is_some()),
+            // Nothing is expected of it but its end.
+            Stage::Stream(_) => false,
             // It has ended its side: there is nothing more to read.
             Stage::Closing(closing) => closing.awaits == Awaits::LastFlush,
             Stage::Busy => false,
@@ -175,6 +222,10 @@ impl WebSocketStage {
         match (&self.extras, self.purpose) {
             (_, Purpose::Echo) => has_outbox,
             (None, _) => false,
+            (Some(extras), Purpose::Commands) => {
+                let waiting = extras.client.as_ref().map_or(0, |client| client.waiting.len());
+                has_outbox || waiting >= COMMANDS_IN_FLIGHT_MAX
+            }
             (Some(extras), _) => extras.in_flight >= PUBLICATIONS_IN_FLIGHT_MAX,
         }
     }

@@ -1,0 +1,166 @@
+//! Questions between shards: what the owner of a channel is asked, and what every shard is told to do with
+//! the connections of a user.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::hub::{
+    ClientInfo, Direction, Key, Limit, Page, PresenceStats, Recovery, Since, Unrecoverable,
+};
+
+use super::inbox::Asker;
+
+/// A question to the owner of a channel.
+#[derive(Debug)]
+pub struct Ask {
+    /// Who waits for the answer.
+    pub asker: Asker,
+    /// The channel's name.
+    pub channel: Arc<str>,
+    /// What is asked.
+    pub question: Question,
+}
+
+/// What the owner of a channel is asked.
+#[derive(Clone, Debug)]
+pub enum Question {
+    /// What was published after a position, as a subscriber that comes back wants it.
+    Recover(RecoveryWish),
+    /// A piece of the history.
+    History {
+        /// Where it begins; `None` for the end that `direction` says.
+        since: Option<Since>,
+        /// How much of it.
+        limit: Limit,
+        /// From old to new, or from new to old.
+        direction: Direction,
+    },
+    /// To forget the history.
+    RemoveHistory,
+    /// Who is there.
+    Presence,
+    /// How many are there.
+    PresenceStats,
+}
+
+/// What a subscriber that comes back wants.
+#[derive(Clone, Copy, Debug)]
+pub struct RecoveryWish {
+    /// What it has; `None` if it has nothing.
+    pub since: Option<Since>,
+    /// The newest publication only, whatever is missing between.
+    pub latest_only: bool,
+}
+
+/// Something to be done with the connections of a user, or with one of them.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// Who waits for word that it is done.
+    pub asker: Asker,
+    /// Whose connections.
+    pub whom: Whom,
+    /// What is to be done.
+    pub action: Action,
+}
+
+/// Which connections an order is about: those of which all that is said is true.
+#[derive(Clone, Debug, Default)]
+pub struct Whom {
+    /// The user; `None` for any, if a client is named.
+    pub user: Option<Arc<str>>,
+    /// The client's id; empty for any.
+    pub client: Box<str>,
+    /// The session's secret name; empty for any.
+    pub session: Box<str>,
+    /// Ids of clients that are spared.
+    pub spared: Vec<Box<str>>,
+}
+
+/// What an order is.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// End the connection.
+    Disconnect {
+        /// The close code.
+        code: u16,
+        /// For people.
+        reason: Box<str>,
+    },
+    /// End the subscription to a channel; to all of them, if the name is empty.
+    Unsubscribe {
+        /// The channel.
+        channel: Box<str>,
+    },
+    /// Make a subscription.
+    Subscribe(Arc<SubscribeOrder>),
+    /// Set when the connection ends.
+    Refresh {
+        /// It ends now.
+        expired: bool,
+        /// Unix seconds; 0 for never.
+        expire_at_s: i64,
+        /// What others see of the connection from now on; empty to leave it.
+        info: Bytes,
+    },
+    /// Count them, and what they listen to.
+    Count,
+}
+
+/// A subscription that is ordered.
+#[derive(Debug, Default)]
+pub struct SubscribeOrder {
+    /// The channel.
+    pub channel: Box<str>,
+    /// What others see of the subscription; raw JSON or nothing.
+    pub info: Bytes,
+    /// For the client; raw JSON or nothing.
+    pub data: Bytes,
+    /// Unix seconds; 0 for never.
+    pub expire_at_s: i64,
+    /// What the client has.
+    pub since: Option<Since>,
+}
+
+/// An answer on its way to the shard that asked.
+#[derive(Debug)]
+pub struct Answer {
+    /// Who waits.
+    pub asker: Asker,
+    /// What the answer is.
+    pub reply: AnswerTo,
+}
+
+/// Answers.
+#[derive(Debug)]
+pub enum AnswerTo {
+    /// To [`Question::Recover`].
+    Recovery(Recovery),
+    /// To [`Question::History`].
+    History(Result<Page, Unrecoverable>),
+    /// To [`Question::Presence`].
+    Presence(Vec<Arc<ClientInfo>>),
+    /// To [`Question::PresenceStats`].
+    PresenceStats(PresenceStats),
+    /// It is done.
+    Done,
+    /// To an order: so many connections were meant.
+    Connections(u32),
+    /// The channel cannot be opened.
+    Refused,
+}
+
+/// A client's coming to a channel, or its going.
+#[derive(Debug)]
+pub struct Presence {
+    /// The channel in the owner's table.
+    pub owned: Key,
+    /// Who.
+    pub info: Arc<ClientInfo>,
+    /// It came; else it left.
+    pub is_join: bool,
+    /// Others can see that it is there.
+    pub is_present: bool,
+    /// Those who want to know are told.
+    pub is_announced: bool,
+}
