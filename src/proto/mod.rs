@@ -18,8 +18,10 @@
 //! | [`origin`] | 6454 | the Origin header, and patterns to allow |
 //! | [`proxy`] | - | the PROXY protocol's header, versions 1 and 2 |
 //! | [`message`] | 6455 §5.4 | bytes → whole messages and control frames |
+//! | [`centrifuge`] | - | the Centrifuge client protocol: commands; replies and pushes |
 //! | [`deflate`] | 7692 | compressed messages, both ways, and the agreement on them |
 
+pub mod centrifuge;
 pub mod close;
 pub mod deflate;
 pub mod frame;
