@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::config::ChannelOptions;
-use crate::hub::{ClientInfo, Encoding, Key, Publication, Recovery, Since};
+use crate::hub::{ClientInfo, Encoding, Key, Publication, Since};
 use crate::proto::centrifuge::Format;
+use crate::proto::centrifuge::filter::Filter;
 
-use super::asks::AnswerTo;
 use super::session::Subscription;
 
 /// Commands of one client whose answers are outstanding before it is read no further.
@@ -114,6 +113,8 @@ pub(super) struct Wanted {
     pub info: Bytes,
     /// For the client; raw JSON or nothing.
     pub data: Bytes,
+    /// What publications must pass.
+    pub filter: Option<Filter>,
     /// The channel in this shard's table, once it is there.
     pub local: Option<Key>,
 }
@@ -214,10 +215,23 @@ impl Client {
 
     /// Takes out a subscription that waited only to hear of the channel at `local`.
     pub fn take_joined(&mut self, local: Key) -> Option<Box<Wanted>> {
-        let at = self.waiting.iter().position(|waiting| match &waiting.what {
-            Awaited::Subscribe(wanted) => {
-                wanted.local == Some(local) && !wanted.flags.asked_history
-            }
+        self.take_wanted_if(|wanted| wanted.local == Some(local) && !wanted.flags.asked_history)
+    }
+
+    /// Takes out a subscription to the channel at `local` that is being made.
+    pub fn take_wanted(&mut self, local: Key) -> Option<Box<Wanted>> {
+        self.take_wanted_if(|wanted| wanted.local == Some(local))
+    }
+
+    /// Takes out a subscription to the channel called `name` that is being made.
+    pub fn take_wanted_by_name(&mut self, name: &str) -> Option<Box<Wanted>> {
+        self.take_wanted_if(|wanted| *wanted.channel == *name)
+    }
+
+    fn take_wanted_if(&mut self, is_meant: impl Fn(&Wanted) -> bool) -> Option<Box<Wanted>> {
+        let mut all = self.waiting.iter();
+        let at = all.position(|waiting| match &waiting.what {
+            Awaited::Subscribe(wanted) => is_meant(wanted),
             _ => false,
         })?;
         match self.waiting.swap_remove(at).what {
@@ -228,9 +242,19 @@ impl Client {
 
     /// Whether a subscription to the channel called `name` is being made.
     pub fn is_subscribing(&self, name: &str) -> bool {
-        self.waiting.iter().any(|waiting| match &waiting.what {
-            Awaited::Subscribe(wanted) => *wanted.channel == *name,
-            _ => false,
+        self.wanted().any(|wanted| *wanted.channel == *name)
+    }
+
+    /// Whether what was missed in the channel at `local` has been asked for.
+    pub fn awaits_history(&self, local: Key) -> bool {
+        self.wanted()
+            .any(|wanted| wanted.local == Some(local) && wanted.flags.asked_history)
+    }
+
+    fn wanted(&self) -> impl Iterator<Item = &Wanted> {
+        self.waiting.iter().filter_map(|waiting| match &waiting.what {
+            Awaited::Subscribe(wanted) => Some(&**wanted),
+            _ => None,
         })
     }
 

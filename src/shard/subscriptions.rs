@@ -1,0 +1,618 @@
+//! Subscriptions of Centrifuge clients: who may have one, and how it comes to be.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::auth::{Overrides, TokenError};
+use crate::clock::unix_ms;
+use crate::config::{ChannelOptions, RecoveryMode};
+use crate::hub::{ClientInfo, Dialect, Encoding, Key, Position, Recovery, Selection, Since};
+use crate::metrics::CloseReason;
+use crate::proto::centrifuge::filter::Filter;
+use crate::proto::centrifuge::values::SubscribeRequest;
+use crate::proto::centrifuge::{Disconnect, ErrorCode, Format, UnsubscribeCode};
+
+use super::Core;
+use super::asks::{AnswerTo, Presence, Question, RecoveryWish};
+use super::channels::Hearing;
+use super::client::{
+    Awaited, Client, ClientSubscription, Origin, Subscribed, Wanted, WantedFlags,
+};
+use super::commands::Refusal;
+use super::inbox::Asker;
+
+/// What a token, the backend or the configuration says of a subscription that may be.
+#[derive(Default)]
+pub(super) struct Permit {
+    /// What others see of it; raw JSON or nothing.
+    pub info: Bytes,
+    /// For the client; raw JSON or nothing.
+    pub data: Bytes,
+    /// Unix seconds; 0 for never.
+    pub expire_at_s: i64,
+    /// Options of the channel that are different for it.
+    pub overrides: Overrides,
+}
+
+impl Core {
+    /// A client wants to subscribe. Its reply comes now or later, in any case before the first push.
+    pub(super) fn command_subscribe(
+        &mut self,
+        key: Key,
+        id: u32,
+        request: SubscribeRequest,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Refusal> {
+        let (options, filter) = self.check_subscribe(key, &request)?;
+        let options = options.clone();
+        let permit = self.permit_subscribe(key, &request, &options)?;
+        let origin = Origin::Command(id);
+        let wanted = self.wanted(key, &request, &options, permit, origin)?;
+        self.begin_subscribe(key, wanted, filter, out)
+    }
+
+    /// Checks all but the right to subscribe.
+    fn check_subscribe(
+        &self,
+        key: Key,
+        request: &SubscribeRequest,
+    ) -> Result<(&ChannelOptions, Option<Filter>), Refusal> {
+        let name = request.channel.as_str();
+        if name.is_empty() || !matches!(request.delta.as_str(), "" | "fossil") {
+            return Err(Disconnect::BadRequest.into());
+        }
+        let config = &self.shared.config;
+        if name.len() > config.channel.naming.max_length {
+            return Err(ErrorCode::BadRequest.into());
+        }
+        let client = self.client(key)?;
+        if self.is_subscribed(client, name) {
+            return Err(ErrorCode::AlreadySubscribed.into());
+        }
+        let channels = client.subscriptions.len() + client.waiting.len();
+        if channels >= config.client.limits.channel_limit as usize {
+            return Err(ErrorCode::LimitExceeded.into());
+        }
+        let options = self.options_of(name)?;
+        config
+            .channel
+            .check_name(name, options)
+            .map_err(|_| ErrorCode::BadRequest)?;
+        if request.kind != 0 {
+            // Kinds of subscription this server does not have.
+            return Err(ErrorCode::NotAvailable.into());
+        }
+        let filter = match &request.filter {
+            None => None,
+            Some(_) if !options.allow_tags_filter || !request.delta.is_empty() => {
+                return Err(ErrorCode::BadRequest.into());
+            }
+            Some(node) => Some(Filter::compile(node).map_err(|_| ErrorCode::BadRequest)?),
+        };
+        Ok((options, filter))
+    }
+
+    /// The options of a channel.
+    pub(super) fn options_of(&self, name: &str) -> Result<&ChannelOptions, Refusal> {
+        let options = self.shared.config.channel.resolve(name);
+        options.map_err(|_| ErrorCode::UnknownChannel.into())
+    }
+
+    fn is_subscribed(&self, client: &Client, name: &str) -> bool {
+        let local = self.local.find(name);
+        client.is_subscribing(name)
+            || local.is_some_and(|local| client.subscription(local.slot).is_some())
+    }
+
+    /// Whether a client may subscribe, by its token, by its user or by what the options allow everybody.
+    fn permit_subscribe(
+        &self,
+        key: Key,
+        request: &SubscribeRequest,
+        options: &ChannelOptions,
+    ) -> Result<Permit, Refusal> {
+        let name = request.channel.as_str();
+        let client = self.client(key)?;
+        let config = &self.shared.config;
+        if !request.token.is_empty() {
+            return self.permit_by_token(client, request);
+        }
+        if config.channel.is_private(name) && !config.client.limits.insecure {
+            return Err(ErrorCode::PermissionDenied.into());
+        }
+        let user = &client.info.user;
+        let is_limited = options.allow_user_limited_channels && config.channel.is_user_limited(name);
+        let may = match is_limited {
+            true => config.channel.lists_user(name, user),
+            false => {
+                options.allow_subscribe_for_client
+                    && (!user.is_empty() || options.allow_subscribe_for_anonymous)
+            }
+        };
+        match may || config.client.limits.insecure {
+            true => Ok(Permit::default()),
+            false => Err(ErrorCode::PermissionDenied.into()),
+        }
+    }
+
+    fn permit_by_token(
+        &self,
+        client: &Client,
+        request: &SubscribeRequest,
+    ) -> Result<Permit, Refusal> {
+        let info = &client.info;
+        let now_s = unix_ms() / 1000;
+        let claims = self.tokens.subscribe.verify_subscribe(
+            &request.token,
+            &info.user,
+            &request.channel,
+            &info.client,
+            now_s,
+        );
+        let claims = claims.map_err(|error| match error {
+            TokenError::Expired => Refusal::from(ErrorCode::TokenExpired),
+            TokenError::Mismatch(_) => Disconnect::InvalidToken.into(),
+            TokenError::Invalid(_) | TokenError::UnknownKey { .. } => {
+                ErrorCode::PermissionDenied.into()
+            }
+        })?;
+        if self.tokens.revocations.is_revoked(&claims.identity(), now_s) {
+            return Err(ErrorCode::PermissionDenied.into());
+        }
+        if claims.expire_at_s.is_some_and(|expire_s| expire_s <= now_s) {
+            return Err(ErrorCode::Expired.into());
+        }
+        let granted = claims.subscription;
+        Ok(Permit {
+            info: granted.info.unwrap_or_default(),
+            data: granted.data.unwrap_or_default(),
+            expire_at_s: claims.expire_at_s.unwrap_or(0),
+            overrides: granted.overrides,
+        })
+    }
+
+    /// Puts together what is wanted from what was asked for and what is allowed.
+    pub(super) fn wanted(
+        &self,
+        key: Key,
+        request: &SubscribeRequest,
+        options: &ChannelOptions,
+        permit: Permit,
+        origin: Origin,
+    ) -> Result<Wanted, Refusal> {
+        let overrides = &permit.overrides;
+        let has_history = options.has_history();
+        let recoverable = has_history
+            && (overrides.force_recovery.unwrap_or(options.force_recovery)
+                || (request.recoverable && options.allow_recovery));
+        let positioned = recoverable
+            || has_history
+                && (overrides.force_positioning.unwrap_or(options.force_positioning)
+                    || (request.positioned && options.allow_positioning));
+        let is_cache = options.force_recovery_mode == RecoveryMode::Cache;
+        let announces = overrides.join_leave.unwrap_or(options.join_leave);
+        let gets_events = announces
+            && (request.join_leave
+                || overrides
+                    .force_push_join_leave
+                    .unwrap_or(options.force_push_join_leave));
+        let recovers = request.recover || is_cache && options.auto_cache_recover;
+        let since = (recoverable && recovers)
+            .then(|| Since::from_text(&request.epoch, request.offset));
+        let takes_deltas = request.delta == "fossil" && options.allows_fossil();
+        let client = self.client(key)?;
+        let selection = Selection::default()
+            .with_events(gets_events)
+            .with_id(request.takes_channel_ids());
+        Ok(Wanted {
+            channel: Arc::from(request.channel.as_str()),
+            origin,
+            encoding: self.encoding_of(key, client, takes_deltas, selection),
+            flags: WantedFlags {
+                positioned,
+                recoverable,
+                latest_only: is_cache,
+                rejects_unrecovered: request.rejects_unrecovered(),
+                is_present: overrides.presence.unwrap_or(options.presence),
+                is_announced: announces,
+                takes_channel_id: request.takes_channel_ids(),
+                ..WantedFlags::default()
+            },
+            since,
+            expire_at_s: permit.expire_at_s,
+            info: permit.info,
+            data: permit.data,
+            filter: None,
+            local: None,
+        })
+    }
+
+    /// The form in which a client gets publications.
+    fn encoding_of(
+        &self,
+        key: Key,
+        client: &Client,
+        takes_deltas: bool,
+        selection: Selection,
+    ) -> Encoding {
+        let dialect = match (client.format, client.is_uni, takes_deltas) {
+            (Format::Json, true, _) => Dialect::UniJson,
+            (Format::Json, false, false) => Dialect::Json,
+            (Format::Json, false, true) => Dialect::JsonFull,
+            (Format::Protobuf, _, false) => Dialect::Protobuf,
+            (Format::Protobuf, _, true) => Dialect::ProtobufFull,
+        };
+        let (framing, window_bits) = self.framing_of(key);
+        Encoding {
+            dialect,
+            framing,
+            window_bits,
+            selection,
+        }
+    }
+
+    /// Begins to make a subscription that is allowed.
+    pub(super) fn begin_subscribe(
+        &mut self,
+        key: Key,
+        mut wanted: Wanted,
+        filter: Option<Filter>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Refusal> {
+        wanted.filter = filter;
+        let name = Arc::clone(&wanted.channel);
+        let Some((local, hearing)) = self.hear(key, &name) else {
+            return Err(ErrorCode::Internal.into());
+        };
+        wanted.local = Some(local);
+        let (position, owner) = match self.local.get_mut(local) {
+            Some(channel) => (channel.position, channel.owner),
+            None => return Err(ErrorCode::Internal.into()),
+        };
+        let has_all = hearing == Hearing::Now && wanted.since == Some(position.into());
+        let Some(since) = wanted.since.filter(|_| !has_all) else {
+            if hearing == Hearing::Now {
+                let recovery = has_all.then(|| nothing_missed(position));
+                return self.complete_subscribe(key, wanted, recovery, out);
+            }
+            self.wait(key, Awaited::Subscribe(Box::new(wanted)));
+            return Ok(());
+        };
+        wanted.flags.asked_history = true;
+        let wish = RecoveryWish {
+            since: Some(since),
+            latest_only: wanted.flags.latest_only,
+        };
+        if owner == self.id {
+            let recovery = self.recover_here(&name, wish);
+            return self.complete_subscribe(key, wanted, recovery, out);
+        }
+        if hearing == Hearing::Now {
+            self.hold(local, key);
+        }
+        if let Some(tag) = self.wait(key, Awaited::Subscribe(Box::new(wanted))) {
+            let asker = Asker { session: key, tag };
+            self.ask(owner, asker, &name, Question::Recover(wish));
+        }
+        Ok(())
+    }
+
+    /// The channel is heard: subscribes, and says so.
+    pub(super) fn complete_subscribe(
+        &mut self,
+        key: Key,
+        wanted: Wanted,
+        recovery: Option<Recovery>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Refusal> {
+        let recovered = recovery.as_ref().is_some_and(|recovery| recovery.recovered);
+        let was_recovering = recovery.is_some();
+        if was_recovering && !recovered && wanted.flags.rejects_unrecovered {
+            return Err(ErrorCode::UnrecoverablePosition.into());
+        }
+        let encoding = self.claim_filter(&wanted)?;
+        let Some(local) = wanted.local else {
+            return Err(ErrorCode::Internal.into());
+        };
+        let Some(place) = self.add_subscriber(local, key, encoding) else {
+            return Err(ErrorCode::Internal.into());
+        };
+        let position = self.local.get_mut(local).map(|channel| channel.position);
+        let expires_s = self.deadline_of(
+            wanted.expire_at_s,
+            self.shared.config.client.limits.expired_sub_close_delay_s,
+        );
+        let client = self.client_mut(key)?;
+        let info = (!wanted.info.is_empty()).then(|| {
+            Arc::new(ClientInfo {
+                chan_info: wanted.info.clone(),
+                ..ClientInfo::clone(&client.info)
+            })
+        });
+        let shown = Arc::clone(info.as_ref().unwrap_or(&client.info));
+        client.subscriptions.reserve_exact(1);
+        client.subscriptions.push(ClientSubscription {
+            place,
+            is_server_side: wanted.origin.is_server_side(),
+            is_present: wanted.flags.is_present,
+            is_announced: wanted.flags.is_announced,
+            expires_s,
+            info,
+        });
+        let since_offset = wanted.since.map_or(0, |since| since.offset);
+        let position = recovery.as_ref().map(|recovery| recovery.position).or(position);
+        let publications = recovery.map_or(Vec::new(), |recovery| recovery.publications);
+        let publications = match &wanted.filter {
+            Some(filter) => publications
+                .into_iter()
+                .filter(|publication| super::publish::passes(filter, publication))
+                .collect(),
+            None => publications,
+        };
+        let subscribed = Subscribed {
+            channel: wanted.channel,
+            epoch: position.map_or(String::new(), |position| position.epoch.to_string()),
+            offset: match recovered && !wanted.flags.latest_only {
+                true => since_offset,
+                false => position.map_or(0, |position| position.offset),
+            },
+            publications,
+            recovered,
+            was_recovering,
+            flags: wanted.flags,
+            expire_at_s: wanted.expire_at_s,
+            data: wanted.data,
+            encoding,
+            id: match encoding.selection.is_by_id() {
+                true => i64::from(local.slot) + 1,
+                false => 0,
+            },
+        };
+        self.tell_subscribed(key, wanted.origin, subscribed, out);
+        self.show(local.slot, shown, wanted.flags, true);
+        self.reschedule(key);
+        Ok(())
+    }
+}
+
+impl Core {
+    /// Gives a subscription its number among the filters of its channel.
+    fn claim_filter(&mut self, wanted: &Wanted) -> Result<Encoding, Refusal> {
+        let Some(filter) = &wanted.filter else {
+            return Ok(wanted.encoding);
+        };
+        let channel = wanted.local.and_then(|local| self.local.get_mut(local));
+        let number = channel.and_then(|channel| channel.claim_filter(filter));
+        let number = number.ok_or(ErrorCode::LimitExceeded)?;
+        let asked = wanted.encoding.selection;
+        let selection = Selection::new(number)
+            .with_events(asked.wants_events())
+            .with_id(asked.is_by_id());
+        Ok(Encoding {
+            selection,
+            ..wanted.encoding
+        })
+    }
+
+    /// Tells a client, or whoever asked for it, that it is subscribed.
+    fn tell_subscribed(
+        &mut self,
+        key: Key,
+        origin: Origin,
+        subscribed: Subscribed,
+        out: &mut Vec<u8>,
+    ) {
+        match origin {
+            Origin::Command(id) => self.reply_subscribed(key, id, &subscribed, out),
+            Origin::Order => self.push_subscribed(key, &subscribed),
+            Origin::Connect => {
+                if let Ok(client) = self.client_mut(key)
+                    && let Some(connecting) = &mut client.rare_mut().connecting
+                {
+                    connecting.subscribed.push(subscribed);
+                }
+            }
+        }
+    }
+
+    /// Tells the owner of a channel that a client came there, or left.
+    fn show(&mut self, local_slot: u32, info: Arc<ClientInfo>, flags: WantedFlags, is_join: bool) {
+        if !flags.is_present && !flags.is_announced {
+            return;
+        }
+        let presence = Presence {
+            owned: Key {
+                slot: 0,
+                generation: 0,
+            },
+            info,
+            is_join,
+            is_present: flags.is_present,
+            is_announced: flags.is_announced,
+        };
+        self.tell_presence(local_slot, presence);
+    }
+
+    /// A channel a client waited for is heard now.
+    pub(super) fn client_heard(&mut self, key: Key, local: Key) {
+        loop {
+            let Ok(client) = self.client_mut(key) else {
+                return;
+            };
+            let Some(wanted) = client.take_joined(local) else {
+                return;
+            };
+            self.finish_wanted(key, *wanted, None);
+        }
+    }
+
+    /// A channel a client waited for cannot be opened.
+    pub(super) fn client_refused(&mut self, key: Key, local: Key) {
+        while let Ok(client) = self.client_mut(key)
+            && let Some(wanted) = client.take_wanted(local)
+        {
+            let origin = wanted.origin;
+            self.refuse_wanted(key, origin, ErrorCode::Internal.into());
+        }
+    }
+
+    /// The owner said what a client missed.
+    pub(super) fn recovered(&mut self, key: Key, mut wanted: Wanted, answer: AnswerTo) {
+        let recovery = match answer {
+            AnswerTo::Recovery(recovery) => Some(recovery),
+            _ => None,
+        };
+        let local = wanted.local;
+        wanted.flags.asked_history = true;
+        self.finish_wanted(key, wanted, recovery);
+        if let Some(local) = local {
+            self.let_go(local, key);
+        }
+    }
+
+    fn finish_wanted(&mut self, key: Key, wanted: Wanted, recovery: Option<Recovery>) {
+        let origin = wanted.origin;
+        let mut out = Vec::new();
+        let completed = self.complete_subscribe(key, wanted, recovery, &mut out);
+        self.say(key, &out);
+        match completed {
+            Err(refusal) => self.refuse_wanted(key, origin, refusal),
+            Ok(()) if origin == Origin::Connect => self.finish_connecting(key),
+            Ok(()) => self.resume(key),
+        }
+    }
+
+    fn refuse_wanted(&mut self, key: Key, origin: Origin, refusal: Refusal) {
+        match origin {
+            Origin::Command(id) => {
+                let mut out = Vec::new();
+                self.refuse_command(key, id, refusal, &mut out);
+                self.say(key, &out);
+                self.resume(key);
+            }
+            Origin::Connect => self.finish_connecting(key),
+            Origin::Order => {}
+        }
+    }
+
+    /// True if a session that waits for the channel at `local` also waits for what it missed there.
+    pub(super) fn awaits_history(&self, key: Key, local: Key) -> bool {
+        let client = self.sessions.get(key).and_then(|session| session.client());
+        client.is_some_and(|client| client.awaits_history(local))
+    }
+
+    /// A client wants to leave a channel. That it is not there is no error.
+    pub(super) fn command_unsubscribe(&mut self, key: Key, name: &str) -> Result<(), Refusal> {
+        if name.is_empty() {
+            return Err(Disconnect::BadRequest.into());
+        }
+        self.give_up_wanted(key, name);
+        if let Some(local) = self.local.find(name) {
+            self.leave(key, local.slot);
+        }
+        Ok(())
+    }
+
+    /// Ends a client's subscription. False if there is none.
+    pub(super) fn leave(&mut self, key: Key, local_slot: u32) -> bool {
+        let Ok(client) = self.client_mut(key) else {
+            return false;
+        };
+        let mut all = client.subscriptions.iter();
+        let Some(at) = all.position(|one| one.place.channel == local_slot) else {
+            return false;
+        };
+        let subscription = client.subscriptions.swap_remove(at);
+        let info = Arc::clone(&client.info);
+        self.left(subscription, info);
+        true
+    }
+
+    fn left(&mut self, subscription: ClientSubscription, info: Arc<ClientInfo>) {
+        let flags = WantedFlags {
+            is_present: subscription.is_present,
+            is_announced: subscription.is_announced,
+            ..WantedFlags::default()
+        };
+        let info = subscription.info.unwrap_or(info);
+        self.show(subscription.place.channel, info, flags, false);
+        self.remove_subscriber(subscription.place);
+    }
+
+    /// Takes a client out of all its channels, and out of all it waits for.
+    pub(super) fn leave_all(&mut self, key: Key) {
+        let Ok(client) = self.client_mut(key) else {
+            return;
+        };
+        let subscriptions = std::mem::take(&mut client.subscriptions);
+        let waiting = std::mem::take(&mut client.waiting);
+        let info = Arc::clone(&client.info);
+        for subscription in subscriptions {
+            self.left(subscription, Arc::clone(&info));
+        }
+        for waiting in waiting {
+            if let Awaited::Subscribe(wanted) = waiting.what {
+                self.let_go_wanted(key, &wanted);
+            }
+        }
+        self.forget_user(key, &info.user);
+    }
+
+    fn give_up_wanted(&mut self, key: Key, name: &str) {
+        if let Ok(client) = self.client_mut(key)
+            && let Some(wanted) = client.take_wanted_by_name(name)
+        {
+            self.let_go_wanted(key, &wanted);
+        }
+    }
+
+    fn let_go_wanted(&mut self, key: Key, wanted: &Wanted) {
+        if let Some(local) = wanted.local {
+            self.let_go(local, key);
+        }
+    }
+
+    /// Ends a client's subscription from this side, and tells it.
+    pub(super) fn unsubscribe_by_server(&mut self, key: Key, local_slot: u32, code: UnsubscribeCode) {
+        let Some((_, channel)) = self.local.at_mut(local_slot) else {
+            return;
+        };
+        let name = Arc::clone(&channel.name);
+        if self.leave(key, local_slot) {
+            self.push_unsubscribed(key, &name, code);
+        }
+    }
+
+    /// Ends what has expired of a client, when its deadline came.
+    pub(super) fn expire_client(&mut self, key: Key, now_s: u32) {
+        let is_due = |expires_s: u32| expires_s != 0 && now_s >= expires_s;
+        let Ok(client) = self.client_mut(key) else {
+            return;
+        };
+        if is_due(client.expires_s) {
+            return self.expire_connection(key);
+        }
+        let due: Vec<(u32, bool)> = client
+            .subscriptions
+            .iter()
+            .filter(|one| is_due(one.expires_s))
+            .map(|one| (one.place.channel, one.is_server_side))
+            .collect();
+        for (channel, is_server_side) in due {
+            if is_server_side {
+                let reason = CloseReason::Expired;
+                return self.disconnect(key, &Disconnect::SubscriptionExpired, reason);
+            }
+            self.unsubscribe_by_server(key, channel, UnsubscribeCode::Expired);
+        }
+    }
+}
+
+fn nothing_missed(position: Position) -> Recovery {
+    Recovery {
+        recovered: true,
+        publications: Vec::new(),
+        position,
+    }
+}
