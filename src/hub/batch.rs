@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use bytes::Bytes;
+use thin_vec::ThinVec;
 
 /// In what form a session gets its publications. Each form in use is encoded once, whatever the
 /// number of sessions that get it.
@@ -20,7 +21,7 @@ pub enum Encoding {
 
 /// The forms in use among a channel's subscribers, besides plain, which always is.
 #[derive(Debug, Default)]
-pub struct EncodingsInUse(Vec<(Encoding, u32)>);
+pub struct EncodingsInUse(ThinVec<(Encoding, u32)>);
 
 impl EncodingsInUse {
     /// One more session gets `encoding`.

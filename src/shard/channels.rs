@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::hub::{Committed, Encoding, Interest, Key, Kind, Publication, Refused};
+use crate::hub::{Encoding, Interest, Key, Kind, Position, Publication, Refused, StreamOptions};
 use crate::metrics::{CloseReason, PublicationRefusal};
 use crate::proto::close::CloseCode;
 use crate::proto::deflate::DeflateParams;
@@ -17,7 +17,7 @@ use super::session::{Purpose, Stage, Subscription};
 /// What became of a publication so far.
 pub enum Submitted {
     /// It is sequenced, or refused.
-    Done(Result<Committed, Refused>),
+    Done(Result<Position, Refused>),
     /// Its owner is another shard and will answer.
     Pending,
 }
@@ -73,15 +73,14 @@ impl Core {
 
     /// Gives a publication its offset and sends it to every shard with subscribers; or refuses it,
     /// before it has one, when any of them cannot take it.
-    fn sequence(&mut self, name: &Arc<str>, kind: Kind, data: Bytes) -> Result<Committed, Refused> {
+    fn sequence(&mut self, name: &Arc<str>, kind: Kind, data: Bytes) -> Result<Position, Refused> {
         let now_s = self.now_s();
         let bytes = Publication::credit_bytes(data.len());
-        let random = || self.random.u64(..);
-        let key = match self.owned.open(name, random, now_s) {
+        let key = match self.owned.open(name, now_s) {
             Ok(key) => key,
             Err(refused) => return Err(self.refuse(refused)),
         };
-        let Some(channel) = self.owned.get_mut(key) else {
+        let Some(channel) = self.owned.get(key) else {
             return Err(self.refuse(Refused::TooManyChannels));
         };
         if !channel.has_room(bytes, self.limits.batch_bytes) {
@@ -94,11 +93,13 @@ impl Core {
         if !all_have_room {
             return Err(self.refuse(Refused::ShardBusy));
         }
-        let committed = channel.commit(bytes, now_s);
-        let publication = Publication {
-            kind,
-            data,
-            offset: committed.offset,
+        let mut publication = Publication::new(kind, data, 0);
+        let options = StreamOptions::default();
+        let position = self
+            .owned
+            .commit(key, &mut publication, bytes, &options, now_s);
+        let Some((position, channel)) = position.zip(self.owned.get(key)) else {
+            return Err(self.refuse(Refused::TooManyChannels));
         };
         let mut here = None;
         for interest in channel.interested() {
@@ -118,7 +119,7 @@ impl Core {
         }
         self.metrics.publications.add(1);
         self.metrics.channels.set(self.owned.len() as u64);
-        Ok(committed)
+        Ok(position)
     }
 
     /// Puts a publication into the batch of a channel, encoded once for all its subscribers here.
@@ -216,8 +217,7 @@ impl Core {
     /// Notes, as owner, that a shard has subscribers.
     fn add_interest(&mut self, name: &Arc<str>, shard: u16, local: Key) -> Result<Key, Refused> {
         let now_s = self.now_s();
-        let random = || self.random.u64(..);
-        let owned = self.owned.open(name, random, now_s)?;
+        let owned = self.owned.open(name, now_s)?;
         if let Some(channel) = self.owned.get_mut(owned) {
             channel.add_interest(shard, local, now_s);
         }
@@ -386,7 +386,7 @@ impl Core {
     }
 
     /// The owner said what became of a session's publication.
-    fn published(&mut self, key: Key, outcome: Result<Committed, Refused>) {
+    fn published(&mut self, key: Key, outcome: Result<Position, Refused>) {
         match self.sessions.get_mut(key).map(|session| &mut session.stage) {
             Some(Stage::Http(_)) => self.answer_published(key, outcome),
             Some(Stage::WebSocket(websocket)) => {

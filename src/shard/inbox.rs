@@ -15,7 +15,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::doorbell::{Doorbell, DoorbellWaiter};
-use crate::hub::{Committed, Key, Kind, Publication, Refused};
+use crate::hub::{Key, Kind, Position, Publication, Refused};
 
 /// What one shard tells another.
 #[derive(Debug)]
@@ -89,7 +89,7 @@ pub struct Published {
     /// The session that waits.
     pub session: Key,
     /// The publication's place, or why it has none.
-    pub outcome: Result<Committed, Refused>,
+    pub outcome: Result<Position, Refused>,
 }
 
 /// A shard's wish to hear of a channel.
@@ -322,11 +322,7 @@ mod tests {
 
     fn deliver(bytes: usize) -> Message {
         let data = bytes::Bytes::from(vec![b'x'; bytes]);
-        let publication = Publication {
-            kind: Kind::Text,
-            data,
-            offset: 1,
-        };
+        let publication = Publication::new(Kind::Text, data, 0);
         let local = Key {
             slot: 0,
             generation: 0,
