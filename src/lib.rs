@@ -46,7 +46,7 @@
 //! 5. **Sequenced or refused.** `Core::sequence` first asks whether everybody has room:
 //!    `OwnedChannel::has_room` (the channel's batch on every interested shard) and `Link::has_room` (the
 //!    inbox of every interested shard). If anybody has none, the publication is refused *before* it has an
-//!    offset: 503 with Retry-After. Otherwise `OwnedChannel::commit` gives it the next offset, and a
+//!    offset: 503 with Retry-After. Otherwise `OwnedChannels::commit` gives it the next offset, and a
 //!    `Message::Deliver` goes to every interested shard.
 //! 6. **Encoded once.** `Core::deliver` on each of those shards appends one encoded frame to the channel's
 //!    waiting batch (`Batch::append` in `src/hub/batch.rs`) and marks the channel ready; on its way out

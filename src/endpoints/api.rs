@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::hub::{Committed, Kind, Refused};
+use crate::hub::{Kind, Position, Refused};
 use crate::shard::{Answer, Core, Exchange, Reply};
 
 use super::{access, publishing};
@@ -36,10 +36,10 @@ pub(super) fn publish(core: &mut Core, exchange: &Exchange<'_>) -> Answer {
     publishing::publish(core, exchange, &channel, Kind::Json, data, published)
 }
 
-fn published(outcome: Result<Committed, Refused>) -> Reply {
+fn published(outcome: Result<Position, Refused>) -> Reply {
     match outcome {
-        Ok(committed) => {
-            let position = publishing::position(&committed);
+        Ok(position) => {
+            let position = publishing::position(&position);
             Reply::json(200, format!("{{\"result\":{position}}}"))
         }
         Err(_) => publishing::unavailable(error(503, INTERNAL_ERROR)),

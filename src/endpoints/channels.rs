@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::hub::{Committed, Refused};
+use crate::hub::{Position, Refused};
 use crate::proto::deflate::{DeflatePolicy, negotiate};
 use crate::proto::handshake::{UpgradeCheck, check_upgrade};
 use crate::proto::http::{HttpError, Method, decode_segment};
@@ -95,9 +95,9 @@ fn channel_of(core: &Core, exchange: &Exchange<'_>) -> Result<Arc<str>, Reply> {
     publishing::channel_name(core, &name).map_err(bad)
 }
 
-fn published(outcome: Result<Committed, Refused>) -> Reply {
+fn published(outcome: Result<Position, Refused>) -> Reply {
     match outcome {
-        Ok(committed) => Reply::json(200, publishing::position(&committed)),
+        Ok(position) => Reply::json(200, publishing::position(&position)),
         Err(refused) => publishing::unavailable(Reply::text(503, publishing::explain(refused))),
     }
 }

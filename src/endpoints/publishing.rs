@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
-use crate::hub::{Committed, Kind, Refused};
+use crate::hub::{Kind, Position, Refused};
 use crate::shard::{Answer, Core, Exchange, PublishReply, Reply, Submitted};
 
 /// Publishes, and answers with `reply` now or when the owner of the channel has decided.
@@ -49,8 +49,8 @@ pub(super) fn kind_of(content_type: Option<&str>, body: &[u8]) -> Kind {
 }
 
 /// Where a publication stands, as a JSON object.
-pub(super) fn position(committed: &Committed) -> String {
-    let Committed { epoch, offset } = committed;
+pub(super) fn position(position: &Position) -> String {
+    let Position { epoch, offset } = position;
     format!("{{\"offset\":{offset},\"epoch\":\"{epoch}\"}}")
 }
 

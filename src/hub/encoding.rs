@@ -1,6 +1,8 @@
 //! In what form a subscriber gets publications. Each form in use is encoded once, whatever the number of
 //! subscribers that get it.
 
+use thin_vec::ThinVec;
+
 /// A form of publications: what is said, how it is framed, and what of the channel is wanted; 4 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Encoding {
@@ -147,8 +149,7 @@ impl Encoding {
 #[derive(Debug, Default)]
 pub struct EncodingsInUse {
     first: Option<(Encoding, u32)>,
-    #[allow(clippy::box_collection, reason = "8 bytes in every channel in place of 24")]
-    others: Option<Box<Vec<(Encoding, u32)>>>,
+    others: ThinVec<(Encoding, u32)>,
 }
 
 impl EncodingsInUse {
@@ -159,7 +160,7 @@ impl EncodingsInUse {
         } else if self.first.is_none() {
             self.first = Some((encoding, 1));
         } else {
-            self.others.get_or_insert_default().push((encoding, 1));
+            self.others.push((encoding, 1));
         }
     }
 
@@ -169,20 +170,14 @@ impl EncodingsInUse {
             *sessions -= 1;
         }
         self.first.take_if(|(_, sessions)| *sessions == 0);
-        if let Some(others) = &mut self.others {
-            others.retain(|(_, sessions)| *sessions > 0);
-            if others.is_empty() {
-                self.others = None;
-            }
-        }
+        self.others.retain(|(_, sessions)| *sessions > 0);
     }
 
     /// The forms.
     pub fn iter(&self) -> impl Iterator<Item = Encoding> + '_ {
-        let others = self.others.iter().flat_map(|others| others.iter());
         self.first
             .iter()
-            .chain(others)
+            .chain(&self.others)
             .map(|(encoding, _)| *encoding)
     }
 
@@ -193,10 +188,9 @@ impl EncodingsInUse {
     }
 
     fn find(&mut self, encoding: Encoding) -> Option<&mut (Encoding, u32)> {
-        let others = self.others.iter_mut().flat_map(|others| others.iter_mut());
         self.first
             .iter_mut()
-            .chain(others)
+            .chain(&mut self.others)
             .find(|(used, _)| *used == encoding)
     }
 }

@@ -1,8 +1,10 @@
 //! Channels that have subscribers on this shard.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use thin_vec::ThinVec;
+
+use super::names::Names;
 use super::{Batch, EncodingsInUse, Key, Slab, Subscribers};
 
 /// What the channel's owner knows of this shard's subscribers.
@@ -31,7 +33,7 @@ pub struct LocalChannel {
     /// The forms in which they get it.
     pub encodings: EncodingsInUse,
     /// Sessions that become subscribers when the owner answers.
-    pub joining: Vec<Key>,
+    pub joining: ThinVec<Key>,
     /// What was published and not begun to be sent.
     pub waiting: Option<Box<Batch>>,
     /// True while a pass runs; the next begins after it.
@@ -42,7 +44,7 @@ pub struct LocalChannel {
 #[derive(Debug, Default)]
 pub struct LocalChannels {
     table: Slab<LocalChannel>,
-    by_name: HashMap<Arc<str>, Key>,
+    names: Names,
 }
 
 impl LocalChannels {
@@ -58,7 +60,8 @@ impl LocalChannels {
 
     /// The key of the channel called `name`.
     pub fn find(&self, name: &str) -> Option<Key> {
-        self.by_name.get(name).copied()
+        let place = self.names.find(name, |place| name_at(&self.table, place))?;
+        self.table.key_at(place)
     }
 
     /// Adds a channel whose owner has yet to be asked.
@@ -69,11 +72,13 @@ impl LocalChannels {
             interest: Interest::Asked,
             subscribers: Subscribers::default(),
             encodings: EncodingsInUse::default(),
-            joining: Vec::new(),
+            joining: ThinVec::new(),
             waiting: None,
             passing: false,
         });
-        self.by_name.insert(Arc::clone(name), key);
+        let table = &self.table;
+        self.names
+            .insert(name, key.slot, |place| name_at(table, place));
         key
     }
 
@@ -90,7 +95,11 @@ impl LocalChannels {
     /// Removes a channel that has no subscribers left.
     pub fn remove(&mut self, key: Key) -> Option<LocalChannel> {
         let channel = self.table.remove(key)?;
-        self.by_name.remove(&channel.name);
+        self.names.remove(&channel.name, key.slot);
         Some(channel)
     }
+}
+
+fn name_at(table: &Slab<LocalChannel>, place: u32) -> &str {
+    table.at(place).map_or("", |channel| &channel.name)
 }

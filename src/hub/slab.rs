@@ -116,6 +116,14 @@ impl<T> Slab<T> {
     }
 
     /// The entry at a place, whoever it is.
+    pub fn at(&self, slot: u32) -> Option<&T> {
+        match &self.place(slot)?.content {
+            Content::Occupied(value) => Some(value),
+            Content::Vacant { .. } => None,
+        }
+    }
+
+    /// The entry at a place, whoever it is.
     pub fn at_mut(&mut self, slot: u32) -> Option<(Key, &mut T)> {
         let place = self.place_mut(slot)?;
         let generation = place.generation;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::hub::{Committed, Refused};
+use crate::hub::{Position, Refused};
 use crate::proto::deflate::DeflateParams;
 use crate::proto::http::{
     BodyLength, ChunkedReader, HeadLimits, HeadScanner, HttpError, Request, parse_request,
@@ -16,7 +16,7 @@ use super::{Headers, Reply};
 const PIPELINED_BYTES_MAX: usize = 256 * 1024;
 
 /// Forms the answer to a publication.
-pub type PublishReply = fn(Result<Committed, Refused>) -> Reply;
+pub type PublishReply = fn(Result<Position, Refused>) -> Reply;
 
 /// Everything a connection needs until it is a WebSocket, in one box that is dropped then.
 pub(super) struct HttpStage {

@@ -59,7 +59,9 @@ use bytes::Bytes;
 
 use crate::clock::{Clock, seconds_ceil};
 use crate::config::Config;
-use crate::hub::{HeartbeatTimes, Key, LocalChannels, OutboxLimits, OwnedChannels, Slab, Wheel};
+use crate::hub::{
+    HeartbeatTimes, Key, LocalChannels, OutboxLimits, OwnedChannels, OwnedLimits, Slab, Wheel,
+};
 use crate::memory::Memory;
 use crate::metrics::{CloseReason, ShardMetrics};
 use crate::net::{GiveWay, Ready, Socket, Watch};
@@ -317,21 +319,25 @@ impl Core {
     /// The shard `id` with its links to all shards, and what waits for its sockets.
     pub fn new(id: u16, shared: Arc<Shared>, links: Vec<Link>, sockets: Watch) -> Self {
         let shards = shared.metrics.len() as u32;
-        let channels = shared.config.channels.limit.div_ceil(shared.metrics.len());
+        let owned = OwnedLimits {
+            channels: shared.config.channels.limit.div_ceil(shared.metrics.len()),
+            history_bytes: 0,
+        };
+        let mut random = fastrand::Rng::new();
         Self {
             id,
             metrics: Arc::clone(&shared.metrics[usize::from(id)]),
             peer_log: PeerLog::new(id),
             limits: Limits::new(&shared.config),
             clock: Clock::start(Duration::from_secs(id.into()) / shards),
-            random: fastrand::Rng::new(),
             sessions: Slab::default(),
             refusing: 0,
             handshakes: TokenBucket::default(),
             shed_slot: 0,
             wheel: Wheel::default(),
             local: LocalChannels::default(),
-            owned: OwnedChannels::new(channels),
+            owned: OwnedChannels::new(owned, random.u64(..)),
+            random,
             links,
             has_waiting_control: false,
             deflater: Deflater::default(),

@@ -1,6 +1,6 @@
 //! An HTTP connection's bytes in: requests, their answers, and the way from HTTP to WebSocket.
 
-use crate::hub::{Committed, Encoding, Key, Refused, Vitals};
+use crate::hub::{Encoding, Key, Position, Refused, Vitals};
 use crate::metrics::CloseReason;
 use crate::proto::deflate::DeflateParams;
 use crate::proto::handshake::write_switching_protocols;
@@ -257,7 +257,7 @@ impl Core {
     }
 
     /// The owner said what became of the publication a request waits for.
-    pub(super) fn answer_published(&mut self, key: Key, outcome: Result<Committed, Refused>) {
+    pub(super) fn answer_published(&mut self, key: Key, outcome: Result<Position, Refused>) {
         let Some(mut http) = self.take_http(key) else {
             return;
         };

@@ -1,0 +1,265 @@
+//! The newest publications of a channel, and what a client that comes back gets of them.
+
+use std::collections::VecDeque;
+
+use super::{Epoch, Position, Publication, Since};
+
+/// What a channel keeps of its publications. With a size or a lifetime of 0 it keeps none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StreamOptions {
+    /// How many publications are kept.
+    pub size: u32,
+    /// How long they are kept, in seconds. Each publication renews it for all.
+    pub ttl_s: u32,
+    /// How long epoch and newest offset outlive the last use of the channel, in seconds.
+    pub meta_ttl_s: u32,
+}
+
+impl StreamOptions {
+    /// Whether publications are kept at all.
+    pub fn keeps_history(&self) -> bool {
+        self.size > 0 && self.ttl_s > 0
+    }
+}
+
+/// The publications kept, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    publications: VecDeque<Publication>,
+    /// What `publications` count for.
+    kept_bytes: usize,
+    expires_s: u32,
+}
+
+/// What a history takes besides its publications: itself, and its place in the order of eviction.
+const OVERHEAD_BYTES: usize = size_of::<History>() + 48;
+
+impl History {
+    /// A history as it was kept elsewhere, for `ttl_s` more.
+    pub fn from_publications(publications: Vec<Publication>, ttl_s: u32, now_s: u32) -> Self {
+        Self {
+            kept_bytes: publications.iter().map(Publication::kept_bytes).sum(),
+            publications: publications.into(),
+            expires_s: now_s.saturating_add(ttl_s),
+        }
+    }
+
+    /// What a history of this one publication counts for.
+    pub fn bytes_of_one(publication: &Publication) -> usize {
+        OVERHEAD_BYTES + publication.kept_bytes()
+    }
+
+    /// What the history counts for against the shard's bound.
+    pub fn bytes(&self) -> usize {
+        OVERHEAD_BYTES + self.kept_bytes
+    }
+
+    /// Seconds until it expires; 0 if it has.
+    pub fn ttl_s(&self, now_s: u32) -> u32 {
+        self.expires_s.saturating_sub(now_s)
+    }
+
+    /// Whether nothing of it may be handed out any more.
+    pub fn is_expired(&self, now_s: u32) -> bool {
+        self.ttl_s(now_s) == 0
+    }
+
+    /// Publications kept.
+    pub fn len(&self) -> usize {
+        self.publications.len()
+    }
+
+    /// Appends a publication that has its offset, and drops what is too old or too much.
+    pub fn push(&mut self, publication: Publication, options: &StreamOptions, now_s: u32) {
+        if self.is_expired(now_s) {
+            self.publications.clear();
+            self.kept_bytes = 0;
+        }
+        while self.len() >= options.size as usize && self.drop_oldest() {}
+        // Grows by an eighth, not by doubling: most of a short history would be spare places.
+        if self.len() == self.publications.capacity() {
+            self.publications.reserve_exact((self.len() / 8).max(1));
+        }
+        self.kept_bytes += publication.kept_bytes();
+        self.publications.push_back(publication);
+        self.expires_s = now_s.saturating_add(options.ttl_s);
+    }
+
+    /// Drops the oldest publication; false if there is none.
+    pub fn drop_oldest(&mut self) -> bool {
+        let Some(oldest) = self.publications.pop_front() else {
+            return false;
+        };
+        self.kept_bytes -= oldest.kept_bytes();
+        true
+    }
+}
+
+/// How many publications somebody wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// None: only the position.
+    None,
+    /// At most so many.
+    AtMost(usize),
+    /// All there are.
+    All,
+}
+
+/// From which end publications are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Oldest first, from the one after the position given.
+    Forward,
+    /// Newest first, from the one before the position given.
+    Backward,
+}
+
+/// The epoch somebody reads from is not that of the channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unrecoverable;
+
+/// Publications of a history, and where the channel stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Page {
+    /// The publications, in the order asked for.
+    pub publications: Vec<Publication>,
+    /// The channel's epoch and newest offset.
+    pub position: Position,
+}
+
+/// What a client that comes back gets.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recovery {
+    /// True exactly when `publications` are all that the client lacks.
+    pub recovered: bool,
+    /// What the client lacks, oldest first; empty if that is not to be had.
+    pub publications: Vec<Publication>,
+    /// The channel's epoch and newest offset.
+    pub position: Position,
+}
+
+/// A channel's publications at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Stream<'a> {
+    position: Position,
+    kept: Option<&'a VecDeque<Publication>>,
+}
+
+impl<'a> Stream<'a> {
+    pub(super) fn new(position: Position, history: Option<&'a History>, now_s: u32) -> Self {
+        let history = history.filter(|history| !history.is_expired(now_s));
+        Self {
+            position,
+            kept: history.map(|history| &history.publications),
+        }
+    }
+
+    /// The channel's epoch and newest offset.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Publications that may be handed out, oldest first. Offsets go up; one is missing where a
+    /// publication was not to be kept.
+    pub fn publications(
+        &self,
+    ) -> impl DoubleEndedIterator<Item = &'a Publication> + ExactSizeIterator {
+        self.kept.map(VecDeque::iter).unwrap_or_default()
+    }
+
+    /// Everything after `since`, if it is all there and no more than `limit`; with no `since` nothing
+    /// but the position.
+    pub fn recover(&self, since: Option<Since>, limit: usize) -> Recovery {
+        let missed = since
+            .filter(|since| self.is_own(since.epoch))
+            .and_then(|since| self.position.offset.checked_sub(since.offset));
+        let kept = self.kept.map_or(0, VecDeque::len);
+        // All of the last `missed` offsets are kept, if the publication so far from the end is the
+        // first of them.
+        let first = missed
+            .and_then(|missed| usize::try_from(missed).ok())
+            .filter(|missed| *missed <= limit)
+            .and_then(|missed| kept.checked_sub(missed));
+        let is_contiguous = |first: usize| match self.kept.and_then(|kept| kept.get(first)) {
+            Some(publication) => Some(publication.offset) == since.map(|since| since.offset + 1),
+            None => missed == Some(0),
+        };
+        match first.filter(|first| is_contiguous(*first)) {
+            Some(first) => self.recovery(true, self.publications().skip(first)),
+            None => self.recovery(false, std::iter::empty()),
+        }
+    }
+
+    /// Where only the newest publication matters: that one, unless the client has it.
+    pub fn latest(&self, since: Option<Since>) -> Recovery {
+        let is_there = since.is_some_and(|since| since == self.position.into());
+        let newest = self.kept.and_then(VecDeque::back);
+        let newest = newest.filter(|newest| newest.offset == self.position.offset);
+        self.recovery(
+            newest.is_some() || is_there,
+            newest.filter(|_| !is_there).into_iter(),
+        )
+    }
+
+    /// Publications before or after `since`, or from an end of the history.
+    pub fn history(
+        &self,
+        since: Option<Since>,
+        limit: Limit,
+        direction: Direction,
+    ) -> Result<Page, Unrecoverable> {
+        if since.is_some_and(|since| !self.is_own(since.epoch)) {
+            return Err(Unrecoverable);
+        }
+        let limit = match limit {
+            Limit::None => 0,
+            Limit::AtMost(limit) => limit,
+            Limit::All => usize::MAX,
+        };
+        let publications = match direction {
+            Direction::Forward => self.after(since, limit),
+            Direction::Backward => self.before(since, limit),
+        };
+        let position = self.position;
+        Ok(Page {
+            publications,
+            position,
+        })
+    }
+
+    fn after(&self, since: Option<Since>, limit: usize) -> Vec<Publication> {
+        let offset = since.map_or(0, |since| since.offset);
+        let skipped = self.count(|publication| publication.offset <= offset);
+        let publications = self.publications().skip(skipped);
+        publications.take(limit).cloned().collect()
+    }
+
+    fn before(&self, since: Option<Since>, limit: usize) -> Vec<Publication> {
+        let offset = since.map_or(u64::MAX, |since| since.offset);
+        let taken = self.count(|publication| publication.offset < offset);
+        let publications = self.publications().take(taken);
+        publications.rev().take(limit).cloned().collect()
+    }
+
+    /// How many publications at the beginning are so.
+    fn count(&self, is_so: impl FnMut(&Publication) -> bool) -> usize {
+        self.kept.map_or(0, |kept| kept.partition_point(is_so))
+    }
+
+    fn is_own(&self, epoch: Option<Epoch>) -> bool {
+        epoch.is_none_or(|epoch| epoch == self.position.epoch)
+    }
+
+    fn recovery<'p>(
+        &self,
+        recovered: bool,
+        publications: impl Iterator<Item = &'p Publication>,
+    ) -> Recovery {
+        Recovery {
+            recovered,
+            publications: publications.cloned().collect(),
+            position: self.position,
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! What became of publications whose publisher may ask again.
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
+
+use hashbrown::HashTable;
+
+use super::Position;
+
+/// How long a key is remembered, in seconds.
+const TTL_S: u32 = 300;
+
+/// How much may be remembered; the oldest go first.
+#[derive(Clone, Copy, Debug)]
+pub struct IdempotencyLimits {
+    /// Keys.
+    pub keys: usize,
+    /// Memory for all of them, in bytes.
+    pub bytes: usize,
+}
+
+/// The positions of recent publications by channel and idempotency key, of the channels of one owner
+/// shard. A key is remembered for five minutes from its first use.
+#[derive(Debug)]
+pub struct IdempotencyKeys {
+    limits: IdempotencyLimits,
+    /// Oldest first.
+    known: VecDeque<Known>,
+    /// The number of `known`'s first entry; it wraps around.
+    first: u32,
+    /// Numbers of entries by the hash of channel and key.
+    numbers: HashTable<u32>,
+    hasher: RandomState,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Known {
+    hash: u64,
+    /// The channel's name, and the key behind it.
+    text: Box<str>,
+    channel_bytes: u32,
+    expires_s: u32,
+    position: Position,
+}
+
+impl Known {
+    fn is(&self, channel: &str, key: &str) -> bool {
+        let name = self.text.get(..self.channel_bytes as usize);
+        name == Some(channel) && self.text.get(channel.len()..) == Some(key)
+    }
+
+    /// What it takes, with its number's place.
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + 16 + self.text.len()
+    }
+}
+
+impl IdempotencyKeys {
+    /// Nothing remembered yet.
+    pub fn new(limits: IdempotencyLimits) -> Self {
+        Self {
+            limits,
+            known: VecDeque::new(),
+            first: 0,
+            numbers: HashTable::new(),
+            hasher: RandomState::new(),
+            bytes: 0,
+        }
+    }
+
+    /// How many keys are remembered.
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// True if none is.
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    /// The position of the publication that came with `key` before.
+    pub fn find(&self, channel: &str, key: &str, now_s: u32) -> Option<Position> {
+        let hash = self.hasher.hash_one((channel, key));
+        let known = self.known_at(*self.numbers.find(hash, |number| {
+            self.known_at(*number)
+                .is_some_and(|known| known.is(channel, key))
+        })?)?;
+        (now_s < known.expires_s).then_some(known.position)
+    }
+
+    /// Remembers what became of the publication that came with `key`.
+    pub fn remember(&mut self, channel: &str, key: &str, position: Position, now_s: u32) {
+        self.forget_expired(now_s);
+        if self.find(channel, key, now_s).is_some() {
+            return;
+        }
+        let known = Known {
+            hash: self.hasher.hash_one((channel, key)),
+            text: [channel, key].concat().into(),
+            channel_bytes: channel.len() as u32,
+            expires_s: now_s.saturating_add(TTL_S),
+            position,
+        };
+        if self.limits.keys == 0 || known.bytes() > self.limits.bytes {
+            return;
+        }
+        while self.len() >= self.limits.keys || self.bytes + known.bytes() > self.limits.bytes {
+            self.forget_oldest();
+        }
+        self.push(known);
+    }
+
+    /// Forgets keys that were remembered long enough. Their number is bounded by what was remembered.
+    pub fn forget_expired(&mut self, now_s: u32) {
+        while self.known.front().is_some_and(|k| now_s >= k.expires_s) {
+            self.forget_oldest();
+        }
+        if self.known.is_empty() && self.known.capacity() > 64 {
+            self.known = VecDeque::new();
+            self.numbers = HashTable::new();
+        }
+    }
+
+    fn push(&mut self, known: Known) {
+        let number = self.first.wrapping_add(self.len() as u32);
+        let (first, queue) = (self.first, &self.known);
+        self.numbers.insert_unique(known.hash, number, |number| {
+            let known = queue.get(number.wrapping_sub(first) as usize);
+            known.map_or(0, |known| known.hash)
+        });
+        self.bytes += known.bytes();
+        self.known.push_back(known);
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some(known) = self.known.pop_front() else {
+            return;
+        };
+        self.bytes -= known.bytes();
+        let first = self.first;
+        if let Ok(entry) = self.numbers.find_entry(known.hash, |n| *n == first) {
+            entry.remove();
+        }
+        self.first = first.wrapping_add(1);
+    }
+
+    fn known_at(&self, number: u32) -> Option<&Known> {
+        self.known.get(number.wrapping_sub(self.first) as usize)
+    }
+}
