@@ -128,6 +128,7 @@
 //! |---|---|---|
 //! | `main` | `cli`, `doctor`, `log`, `server` | allocator, arguments, run |
 //! | `cli` | `config`, `limits`, `net` | the command line, checked and decided |
+//! | `auth` | | tokens and their keys, revocations, API keys: who a client is and what it may do |
 //! | `config` | `proto` | every setting, declared once; file, environment, flags |
 //! | `limits` | `config` | how many shards and connections the file limits allow |
 //! | `doctor` | `config`, `limits`, `net` | what a host holds, and what to change: its files read, nothing written |
@@ -214,6 +215,7 @@
 //! whole server from outside (`tests/server/publish.rs`), or of cores driven by hand (`src/shard/testing.rs`).
 //! `tests/hazards.rs` has the facts the design rests on.
 
+pub mod auth;
 pub mod cli;
 pub mod clock;
 pub mod config;

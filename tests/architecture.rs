@@ -36,7 +36,7 @@ const RESERVED: &[(&str, &[&str], &str)] = &[
 ];
 
 /// Rooms that handle what comes from the network: nothing there may panic.
-const PANIC_FREE: &[&str] = &["proto", "hub", "shard", "endpoints", "net"];
+const PANIC_FREE: &[&str] = &["proto", "hub", "shard", "endpoints", "net", "auth"];
 
 const PANICS: &[&str] = &[
     ".unwrap()",
