@@ -9,7 +9,7 @@ pub use metrics::Metrics;
 pub use peer::{Delivery, End, Peer, Response};
 pub use process::{Exit, Server, collect, command, command_through, run_to_exit, write_config};
 pub use websocket::{
-    BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, RSV1, SAMPLE_ACCEPT, TEXT, WebSocket,
+    BINARY, CLOSE, CONTINUATION, FIN, Frame, PING, PONG, RSV1, SAMPLE_ACCEPT, TEXT, WebSocket,
     close_payload, masked_frame, masked_header, upgrade_request,
 };
 
