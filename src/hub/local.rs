@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use thin_vec::ThinVec;
 
+use crate::proto::centrifuge::filter::Filter;
+
 use super::names::Names;
-use super::{Batch, EncodingsInUse, Key, Slab, Subscribers};
+use super::{Batch, EncodingsInUse, Key, Position, Selection, Slab, Subscribers};
 
 /// What the channel's owner knows of this shard's subscribers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +41,46 @@ pub struct LocalChannel {
     pub waiting: Option<Box<Batch>>,
     /// True while a pass runs; the next begins after it.
     pub passing: bool,
+    /// The number of subscribers has changed since the owner was told.
+    pub has_news: bool,
+    /// Up to where everything was delivered here.
+    pub position: Position,
+    /// The newest publication's data, while somebody gets differences to it.
+    pub base: Option<Box<Bytes>>,
+    /// What subscribers want of it: each filter once, with how many use it. Numbers begin with 1.
+    pub filters: ThinVec<(Filter, u32)>,
+}
+
+impl LocalChannel {
+    /// One more subscriber wants what passes `filter`: its number. `None` if there are too many.
+    pub fn claim_filter(&mut self, filter: &Filter) -> Option<u8> {
+        let same = self.filters.iter().position(|(known, _)| known == filter);
+        let unused = || self.filters.iter().position(|(_, users)| *users == 0);
+        let place = match same.or_else(unused) {
+            Some(place) => place,
+            None if self.filters.len() == Selection::FILTERS_MAX => return None,
+            None => {
+                self.filters.push((filter.clone(), 0));
+                self.filters.len() - 1
+            }
+        };
+        let entry = self.filters.get_mut(place)?;
+        if entry.1 == 0 {
+            entry.0 = filter.clone();
+        }
+        entry.1 += 1;
+        u8::try_from(place + 1).ok()
+    }
+
+    /// One subscriber less wants what passes the filter of this number.
+    pub fn release_filter(&mut self, number: u8) {
+        if let Some((_, users)) = self.filters.get_mut(usize::from(number).wrapping_sub(1)) {
+            *users = users.saturating_sub(1);
+        }
+        if self.filters.iter().all(|(_, users)| *users == 0) {
+            self.filters = ThinVec::new();
+        }
+    }
 }
 
 /// The local channels of one shard.
@@ -75,6 +118,10 @@ impl LocalChannels {
             joining: ThinVec::new(),
             waiting: None,
             passing: false,
+            has_news: false,
+            position: Position::UNKNOWN,
+            base: None,
+            filters: ThinVec::new(),
         });
         let table = &self.table;
         self.names

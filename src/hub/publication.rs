@@ -153,6 +153,14 @@ pub struct Position {
     pub offset: u64,
 }
 
+impl Position {
+    /// Of a channel whose owner has not said where it is.
+    pub(super) const UNKNOWN: Self = Self {
+        epoch: Epoch::FOREIGN,
+        offset: 0,
+    };
+}
+
 /// Up to where a client says it has everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Since {
