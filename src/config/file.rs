@@ -1,16 +1,16 @@
-//! The TOML file: keys with the line each stands on.
+//! The configuration file: keys with the line each stands on.
 
 use std::ffi::OsStr;
 use std::path::Path;
 
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use super::document::{Entry, Node, parse_json, parse_toml};
+use super::foreign::foreign;
+use super::row::Setting;
+use super::settings::SETTINGS;
+use super::sources::{ConfigError, Given, Origin, one_line, refused};
+use super::tables::{TableEntries, Tables};
 
-use super::settings::{SETTINGS, Setting};
-use super::sources::{ConfigError, Given, Origin, one_line, refused, unknown_key};
-use super::value::{Kind, Value};
-
-/// Reads every key of the TOML file at `path`, in the order of its lines.
+/// Reads every key of the file at `path`, in the order of its lines.
 pub(super) fn read_file(path: &Path) -> Result<Vec<Given>, ConfigError> {
     let bytes = std::fs::read(path).map_err(|error| {
         ConfigError::new(format!(
@@ -22,7 +22,7 @@ pub(super) fn read_file(path: &Path) -> Result<Vec<Given>, ConfigError> {
         let place = place(path, error.as_bytes(), error.utf8_error().valid_up_to());
         ConfigError::new(format!("{place}: not UTF-8; save the file as UTF-8"))
     })?;
-    parse_toml(path, &text)
+    parse(path, &text)
 }
 
 fn place(path: &Path, text: &[u8], offset: usize) -> Origin {
@@ -33,99 +33,145 @@ fn place(path: &Path, text: &[u8], offset: usize) -> Origin {
     }
 }
 
-fn parse_toml(path: &Path, text: &str) -> Result<Vec<Given>, ConfigError> {
-    let table = DeTable::parse(text).map_err(|error| {
-        let offset = error.span().map_or(0, |span| span.start);
-        let place = place(path, text.as_bytes(), offset);
-        let message = one_line(OsStr::new(error.message()));
-        ConfigError::new(format!("{place}: not valid TOML: {message}"))
+/// The file's language goes by the end of its name.
+fn parse(path: &Path, text: &str) -> Result<Vec<Given>, ConfigError> {
+    let is_json = path
+        .extension()
+        .is_some_and(|extension| extension == "json");
+    let (language, entries) = match is_json {
+        true => ("JSON", parse_json(text)),
+        false => ("TOML", parse_toml(text)),
+    };
+    let entries = entries.map_err(|error| {
+        let place = place(path, text.as_bytes(), error.offset);
+        let message = one_line(OsStr::new(&error.message));
+        ConfigError::new(format!("{place}: not valid {language}: {message}"))
     })?;
-    let mut entries = Vec::new();
-    flatten("", table.get_ref(), &mut entries);
-    // The parser sorts keys by name; the first error should be the first in the file.
-    entries.sort_by_key(|entry| entry.offset);
-    let given = |entry: &Entry| entry.give(place(path, text.as_bytes(), entry.offset));
-    entries.iter().map(given).collect()
-}
-
-/// A key of the file with its full dotted name.
-struct Entry<'a> {
-    key: String,
-    value: &'a DeValue<'a>,
-    offset: usize,
+    let mut flat = Vec::new();
+    flatten("", entries, &mut flat);
+    // The first error should be the first in the file.
+    flat.sort_by_key(|entry| entry.offset);
+    let mut layer = Vec::new();
+    for entry in flat {
+        layer.extend(give(entry, path, text)?);
+    }
+    Ok(layer)
 }
 
 /// Lists the keys of all tables with their dotted names. An empty table that is no section counts as a key: it is
 /// reported as unknown.
-fn flatten<'a>(prefix: &str, table: &'a DeTable<'a>, entries: &mut Vec<Entry<'a>>) {
-    for (name, value) in table {
-        let key = format!("{prefix}{}", one_line(OsStr::new(name.get_ref().as_ref())));
-        match value.get_ref() {
-            DeValue::Table(inner) if !inner.is_empty() && Setting::find(&key).is_none() => {
-                flatten(&format!("{key}."), inner, entries);
+fn flatten(prefix: &str, table: Vec<Entry>, flat: &mut Vec<Entry>) {
+    for entry in table {
+        let key = format!("{prefix}{}", one_line(OsStr::new(&entry.name)));
+        match entry.node {
+            Node::Table(inner) if inner.is_empty() && is_section(&key) => {}
+            Node::Table(inner) if !inner.is_empty() && Setting::find(&key).is_none() => {
+                flatten(&format!("{key}."), inner, flat);
             }
-            DeValue::Table(_) if is_section(&key) => {}
-            other => entries.push(Entry {
-                key,
-                value: other,
-                offset: name.span().start,
+            node => flat.push(Entry {
+                name: key,
+                node,
+                ..entry
             }),
         }
     }
 }
 
 fn is_section(name: &str) -> bool {
-    let in_section = |setting: &Setting| setting.section_and_name().0 == name;
-    !name.is_empty() && SETTINGS.iter().any(in_section)
+    let is_in = |setting: &Setting| {
+        let rest = setting.key.strip_prefix(name);
+        rest.is_some_and(|rest| rest.starts_with('.'))
+    };
+    SETTINGS.iter().any(is_in) || Tables::any_in(name)
 }
 
-impl Entry<'_> {
-    fn give(&self, origin: Origin) -> Result<Given, ConfigError> {
-        let key = &self.key;
-        if is_section(key) {
-            return Err(ConfigError::new(format!(
-                "{origin}: {key} is a section; write [{key}] and its settings on the lines below"
-            )));
-        }
-        let Some(setting) = Setting::find(key) else {
-            return Err(unknown_key(&origin, key));
-        };
-        match value_of(self.value) {
-            Ok(value) => Ok(Given {
-                setting,
-                value,
-                origin,
-            }),
-            Err(shown) => {
-                let shown = if setting.is_secret() { "***" } else { &shown };
-                let problem = match (self.value, setting.kind) {
-                    (DeValue::Integer(_), Kind::Number { .. }) => "out of range",
-                    _ => "wrong type",
-                };
-                Err(refused(&origin, setting, shown, problem.to_owned()))
-            }
-        }
+fn give(entry: Entry, path: &Path, text: &str) -> Result<Option<Given>, ConfigError> {
+    let key = &entry.name;
+    let origin = place(path, text.as_bytes(), entry.offset);
+    if let Some(tables) = Tables::find(key) {
+        return give_tables(tables, entry, path, text).map(Some);
+    }
+    if is_section(key) {
+        return Err(ConfigError::new(format!(
+            "{origin}: {key} is a section; write [{key}] and its settings on the lines below"
+        )));
+    }
+    let Some(setting) = Setting::find(key) else {
+        return foreign(key, Some(&entry.node), origin).map(Some);
+    };
+    match entry.node.to_value(setting) {
+        Ok(None) => Ok(None),
+        Ok(Some(value)) => Ok(Some(Given::Value {
+            setting,
+            value,
+            origin,
+        })),
+        Err((shown, problem)) => Err(refused(&origin, setting.key, setting.kind, &shown, problem)),
     }
 }
 
-/// The value, or how to show one that no setting takes.
-fn value_of(value: &DeValue<'_>) -> Result<Value, String> {
-    match value {
-        DeValue::Boolean(flag) => Ok(Value::Flag(*flag)),
-        DeValue::String(text) => Ok(Value::Text(text.to_string())),
-        DeValue::Integer(number) => u64::from_str_radix(number.as_str(), number.radix())
-            .map(Value::Number)
-            .map_err(|_| number.to_string()),
-        DeValue::Array(items) => {
-            let text = |item: &Spanned<DeValue<'_>>| match item.get_ref() {
-                DeValue::String(text) => Ok(text.to_string()),
-                _ => Err("a list of other things than strings".to_owned()),
-            };
-            let items: Result<Vec<String>, String> = items.iter().map(text).collect();
-            items.map(Value::List)
+fn give_tables(
+    tables: Tables,
+    entry: Entry,
+    path: &Path,
+    text: &str,
+) -> Result<Given, ConfigError> {
+    let origin = place(path, text.as_bytes(), entry.offset);
+    let Node::List(items) = entry.node else {
+        return Err(not_tables(tables, &origin));
+    };
+    let mut given = Vec::new();
+    for item in items {
+        let Node::Table(inner) = item else {
+            return Err(not_tables(tables, &origin));
+        };
+        given.push(table_entries(inner, &origin, path, text));
+    }
+    Ok(Given::Tables {
+        tables,
+        given,
+        origin,
+    })
+}
+
+fn not_tables(tables: Tables, origin: &Origin) -> ConfigError {
+    let key = tables.key();
+    ConfigError::new(format!(
+        "{origin}: {key} is a list of tables; write [[{key}]] and the settings of each on the lines below"
+    ))
+}
+
+/// The keys of one table, and the place of its first.
+fn table_entries(
+    table: Vec<Entry>,
+    list: &Origin,
+    path: &Path,
+    text: &str,
+) -> (TableEntries, Origin) {
+    let mut flat = Vec::new();
+    flatten_table("", table, &mut flat);
+    let located = |entry: Entry| {
+        let origin = place(path, text.as_bytes(), entry.offset);
+        (entry.name, entry.node, origin)
+    };
+    let entries: TableEntries = flat.into_iter().map(located).collect();
+    let first = entries.first().map_or(list, |(.., origin)| origin).clone();
+    (entries, first)
+}
+
+/// As [`flatten`], for tables in lists; one of header fields stays whole.
+fn flatten_table(prefix: &str, table: Vec<Entry>, flat: &mut Vec<Entry>) {
+    for entry in table {
+        let key = format!("{prefix}{}", one_line(OsStr::new(&entry.name)));
+        match entry.node {
+            Node::Table(inner) if !key.ends_with("headers") => {
+                flatten_table(&format!("{key}."), inner, flat);
+            }
+            node => flat.push(Entry {
+                name: key,
+                node,
+                ..entry
+            }),
         }
-        DeValue::Float(number) => Err(number.to_string()),
-        DeValue::Datetime(time) => Err(time.to_string()),
-        DeValue::Table(_) => Err("a table".to_owned()),
     }
 }

@@ -1,17 +1,33 @@
 //! The known name nearest to an unknown one.
 
-use super::settings::{SETTINGS, Setting};
+use super::row::Setting;
+use super::settings::SETTINGS;
+
+/// What a section other than the named one costs, if the named one is a section or nearly so.
+const OTHER_SECTION: usize = 3;
 
 /// The setting whose key is nearest to `key`, if any is near: misspelt, or in the wrong section.
 pub(super) fn nearest(key: &str) -> Option<&'static Setting> {
-    let name = key.rsplit('.').next().unwrap_or(key);
+    let (section, name) = key.rsplit_once('.').unwrap_or(("", key));
+    let sections = SETTINGS.iter().map(|setting| setting.section_and_name().0);
+    let is_section = !section.is_empty()
+        && sections
+            .filter(|known| !known.is_empty())
+            .any(|known| edit_distance(section, known) <= 1);
+    let elsewhere = if is_section { OTHER_SECTION } else { 0 };
     let distance = |setting: &&Setting| {
         let misspelt = edit_distance(key, setting.key);
-        let misplaced = 1 + edit_distance(name, setting.section_and_name().1);
+        let misplaced = 1 + edit_distance(name, setting.section_and_name().1) + elsewhere;
         misspelt.min(misplaced)
     };
     let best = SETTINGS.iter().min_by_key(distance)?;
     (distance(&best) <= 1 + name.chars().count() / 3).then_some(best)
+}
+
+/// The name of `known` nearest to `name`, if any is near.
+pub(super) fn nearest_of<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let best = known.min_by_key(|known| edit_distance(name, known))?;
+    (edit_distance(name, best) <= 1 + name.chars().count() / 3).then_some(best)
 }
 
 /// Levenshtein's distance: characters to insert, remove or replace.

@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use super::settings::{Config, Setting};
+use super::row::Setting;
+use super::settings::Config;
 use super::sources::{ConfigError, Loaded, Origin};
 use super::value::Value;
 
@@ -153,7 +154,7 @@ pub fn check_addresses(config: &Config, addresses: &[SocketAddr]) -> Result<(), 
 }
 
 fn exposed_address<'a>(config: &Config, addresses: &'a [SocketAddr]) -> Option<&'a SocketAddr> {
-    if config.insecure || !config.api_keys.is_empty() {
+    if config.is_api_open() || config.has_api_key() {
         return None;
     }
     let is_loopback = |address: &&SocketAddr| address.ip().to_canonical().is_loopback();

@@ -4,77 +4,14 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use super::Network;
-use super::value::{Field, Item, Kind, LogFormat, LogLevel, Unit, Value};
+use super::api_keys::{self, HttpApi, ScopedKey};
+use super::channel::{self, ChannelConfig};
+use super::channel_options::{self, ChannelOptions};
+use super::client::{self, ClientConfig};
+use super::proxy::{self, Proxy, RpcConfig};
+use super::row::{Row, Setting};
+use super::value::{Field, Form, Item, Kind, LogFormat, LogLevel, Unit};
 use crate::proto::origin::OriginPattern;
-
-/// One setting: a row of [`SETTINGS`].
-#[derive(Clone, Copy)]
-pub struct Setting {
-    /// Dotted name as in the file and in `--set`: `heartbeat.ping_interval_ms`.
-    pub key: &'static str,
-    /// What it takes, with its bounds.
-    pub kind: Kind,
-    doc: &'static str,
-    get: fn(&Config) -> Value,
-    set: fn(&mut Config, &Value) -> Result<(), String>,
-}
-
-impl Setting {
-    /// One line on what the setting does.
-    pub fn doc(&self) -> &'static str {
-        self.doc.trim()
-    }
-
-    /// The environment variable: `LONGWIRE_HEARTBEAT__PING_INTERVAL_MS`.
-    pub fn env_name(&self) -> String {
-        format!(
-            "{}{}",
-            super::sources::ENV_PREFIX,
-            self.key.replace('.', "__").to_uppercase()
-        )
-    }
-
-    /// The value in `config`.
-    pub fn get(&self, config: &Config) -> Value {
-        (self.get)(config)
-    }
-
-    /// Sets the value in `config`, or says what is wrong with it: its type, its range, or one of its items.
-    pub fn set(&self, config: &mut Config, value: &Value) -> Result<(), String> {
-        self.kind.check(value)?;
-        (self.set)(config, value)
-    }
-
-    /// The default value.
-    pub fn default_value(&self) -> Value {
-        self.get(&Config::default())
-    }
-
-    /// The value as TOML; a secret is `"***"`.
-    pub(super) fn shown(&self, value: &Value) -> String {
-        match value {
-            Value::List(items) if self.is_secret() => {
-                Value::List(vec!["***".to_owned(); items.len()]).to_string()
-            }
-            _ if self.is_secret() => "***".to_owned(),
-            _ => value.to_string(),
-        }
-    }
-
-    pub(super) fn is_secret(&self) -> bool {
-        matches!(self.kind, Kind::List(Item::Secret))
-    }
-
-    /// `("heartbeat", "ping_interval_ms")`; the section is empty for a top-level key.
-    pub(super) fn section_and_name(&self) -> (&'static str, &'static str) {
-        self.key.split_once('.').unwrap_or(("", self.key))
-    }
-
-    /// The setting called `key`.
-    pub(super) fn find(key: &str) -> Option<&'static Setting> {
-        SETTINGS.iter().find(|setting| setting.key == key)
-    }
-}
 
 /// Declares [`Config`], its sections, their defaults and [`SETTINGS`] from one list, so that none can lack a part.
 ///
@@ -85,6 +22,7 @@ macro_rules! settings {
         $(#[doc = $section_doc:literal] $section:ident: $Section:ident {
             $(#[doc = $sdoc:literal] $sfield:ident: $stype:ty = $sdefault:expr, $skind:expr;)*
         })*
+        further { $($(#[doc = $fdoc:literal])* $ffield:ident: $ftype:ty,)* }
     ) => {
         /// The whole configuration, one plain field per setting. Fields are named as their keys.
         #[derive(Clone, PartialEq)]
@@ -95,13 +33,16 @@ macro_rules! settings {
                 pub $field: $type,
             )*
             $(#[doc = $section_doc] pub $section: $Section,)*
+            $($(#[doc = $fdoc])* pub $ffield: $ftype,)*
         }
 
-        impl Default for Config {
-            fn default() -> Self {
+        impl Config {
+            /// Every setting as its row declares it, nothing opened for development.
+            pub fn declared() -> Self {
                 Self {
                     $($field: $default,)*
                     $($section: $Section::default(),)*
+                    $($ffield: <$ftype>::default(),)*
                 }
             }
         }
@@ -124,9 +65,8 @@ macro_rules! settings {
             }
         )*
 
-        /// Every setting, in the order of the README's table.
-        pub const SETTINGS: &[Setting] = &[
-            $(Setting {
+        const OWN: &[Setting] = &[
+            $(Row {
                 key: stringify!($field),
                 kind: $kind,
                 doc: $doc,
@@ -136,7 +76,7 @@ macro_rules! settings {
                     Ok(())
                 },
             },)*
-            $($(Setting {
+            $($(Row {
                 key: concat!(stringify!($section), ".", stringify!($sfield)),
                 kind: $skind,
                 doc: $sdoc,
@@ -174,6 +114,12 @@ settings! {
         log_level: LogLevel = LogLevel::Info, Kind::Choice(LogLevel::NAMES);
         /// Form of a log line on stderr.
         log_format: LogFormat = LogFormat::Text, Kind::Choice(LogFormat::NAMES);
+        /// Folder for what is kept over restarts; nothing = nothing is kept.
+        state_dir: String = String::new(), Kind::Text(Form::Path);
+        /// Age at which a connection is closed with a code that makes it come back, so that load spreads over new servers; 0 = none.
+        max_connection_age_ms: u32 = 0, timer(0, 720 * HOUR_MS);
+        /// Percent of that age by which each connection's own may be shorter, at random.
+        max_connection_age_jitter_percent: u32 = 10, count(0, 100);
     }
     /// Which connections are let in; others are answered 503 and told when to try again.
     admission: Admission {
@@ -291,6 +237,55 @@ settings! {
         /// Sends in a row before the ring is served again.
         slice_sends: usize = 256, count(1, 65_536);
     }
+    /// Publications kept for those who come back.
+    history: History {
+        /// Memory of all channels' histories, over all shards; beyond it, the oldest publications go first.
+        bytes: usize = 268_435_456, bytes(0, MIB * MIB);
+    }
+    /// Requests to backends, those of `proxies` and `*.proxy`; each shard has its own connections.
+    hooks: Hooks {
+        /// Connections of one shard to one backend.
+        connections_per_host: u32 = 16, count(1, 1_024);
+        /// Idle connections of one shard that stay open.
+        idle_connections: u32 = 16, count(0, 1_024);
+        /// Time an idle connection stays open.
+        idle_timeout_ms: u32 = 30_000, timer(1_000, HOUR_MS);
+        /// Requests of one shard that may wait for a connection to a backend; those beyond it fail at once.
+        waiters: u32 = 1_024, count(0, 1_048_576);
+        /// Time a request may wait for a connection.
+        waiter_timeout_ms: u32 = 1_000, millis(1, 60_000);
+        /// Failures in a row after which a backend is left alone for `hooks.breaker_open_ms`; 0 = never.
+        breaker_failures: u32 = 10, count(0, 10_000);
+        /// Time a failing backend is left alone; then one request tries it.
+        breaker_open_ms: u32 = 2_000, millis(1, 600_000);
+        /// Longest answer of a backend.
+        answer_bytes: usize = 1_048_576, bytes(1_024, 64 * MIB);
+    }
+    /// The bidirectional carrier of Centrifuge clients over HTTP streaming, `/connection/http_stream`.
+    http_stream: HttpStream {
+        /// Serves it, and `/emulation`.
+        enabled: bool = false, Kind::Flag;
+    }
+    /// The bidirectional carrier of Centrifuge clients over server-sent events, `/connection/sse`.
+    sse: Sse {
+        /// Serves it, and `/emulation`.
+        enabled: bool = false, Kind::Flag;
+    }
+    /// The unidirectional carrier over WebSocket, `/connection/uni_websocket`.
+    uni_websocket: UniWebSocket {
+        /// Serves it.
+        enabled: bool = false, Kind::Flag;
+    }
+    /// The unidirectional carrier over server-sent events, `/connection/uni_sse`.
+    uni_sse: UniSse {
+        /// Serves it.
+        enabled: bool = false, Kind::Flag;
+    }
+    /// The unidirectional carrier over HTTP streaming, `/connection/uni_http_stream`.
+    uni_http_stream: UniHttpStream {
+        /// Serves it.
+        enabled: bool = false, Kind::Flag;
+    }
     /// Messages between shards.
     inbox: Inbox {
         /// Messages a shard's inbox holds; beyond it, publishing is answered 503.
@@ -300,6 +295,121 @@ settings! {
     drain: Drain {
         /// Time over which connections are closed, so that clients do not all return at once.
         window_ms: u32 = 30_000, timer(0, HOUR_MS);
+    }
+    further {
+        /// The server API besides `api_keys`.
+        http_api: HttpApi,
+        /// Keys of the server API that are good for some methods and channels only: `http_api.keys`.
+        http_api_keys: Vec<ScopedKey>,
+        /// Centrifuge clients.
+        client: ClientConfig,
+        /// Options of channels.
+        channel: ChannelConfig,
+        /// Calls of clients to the backend.
+        rpc: RpcConfig,
+        /// Backends by their names, which are unique.
+        proxies: Vec<(String, Proxy)>,
+    }
+}
+
+/// All tables of rows, in the order of the README.
+const PARTS: &[&[&[Setting]]] = &[
+    &[OWN, api_keys::HTTP_API],
+    client::CLIENT,
+    proxy::CLIENT_PROXIES,
+    &[channel::NAMING],
+    proxy::CHANNEL_PROXIES,
+    &[channel_options::WITHOUT_NAMESPACE],
+    proxy::RPC,
+];
+
+/// Every setting.
+pub const SETTINGS: &[Setting] = &joined::<{ count_rows(PARTS) }>(PARTS);
+
+const fn count_rows(parts: &[&[&[Setting]]]) -> usize {
+    let (mut count, mut part) = (0, 0);
+    while part < parts.len() {
+        let mut table = 0;
+        while table < parts[part].len() {
+            count += parts[part][table].len();
+            table += 1;
+        }
+        part += 1;
+    }
+    count
+}
+
+/// The rows of all tables as one, which cannot be written by hand as each is declared next to what it is about.
+const fn joined<const N: usize>(parts: &[&[&[Setting]]]) -> [Setting; N] {
+    let mut rows = [parts[0][0][0]; N];
+    let (mut next, mut part) = (0, 0);
+    while part < parts.len() {
+        let mut table = 0;
+        while table < parts[part].len() {
+            let mut row = 0;
+            while row < parts[part][table].len() {
+                rows[next] = parts[part][table][row];
+                next += 1;
+                row += 1;
+            }
+            table += 1;
+        }
+        part += 1;
+    }
+    rows
+}
+
+impl Default for Config {
+    /// What holds where nothing is configured: channels are open, and so is the server to Centrifuge clients without a
+    /// token, as it listens on a loopback address only.
+    fn default() -> Self {
+        let mut config = Self::declared();
+        config.open_for_development();
+        config
+    }
+}
+
+impl Config {
+    /// Opens what a configuration that names neither `client` nor `channel` leaves open.
+    pub(super) fn open_for_development(&mut self) {
+        self.channel.without_namespace = ChannelOptions::development();
+        let mut addresses = self.listen.iter().chain(&self.proxy_protocol_listen);
+        let is_local = addresses.all(|address| address.ip().to_canonical().is_loopback());
+        self.client.limits.allow_anonymous_connect_without_token = is_local || self.insecure;
+    }
+
+    /// The backend called `name`, where `default` is `own`.
+    pub fn proxy<'a>(&'a self, name: &str, own: &'a Proxy) -> Option<&'a Proxy> {
+        if name == channel_options::DEFAULT_PROXY {
+            return Some(own);
+        }
+        let mut named = self.proxies.iter();
+        named
+            .find(|(known, _)| known == name)
+            .map(|(_, proxy)| proxy)
+    }
+
+    /// Keys that are good for all of the server API.
+    pub fn full_api_keys(&self) -> impl Iterator<Item = &str> {
+        let own = Some(self.http_api.key.as_str()).filter(|key| !key.is_empty());
+        self.api_keys.iter().map(String::as_str).chain(own)
+    }
+
+    /// Whether there is a key for the server API, or part of it.
+    pub fn has_api_key(&self) -> bool {
+        !self.http_api_keys.is_empty() || self.full_api_keys().next().is_some()
+    }
+
+    /// Whether whoever reaches the server may publish, by the operator's word.
+    pub fn is_api_open(&self) -> bool {
+        self.insecure || self.http_api.insecure
+    }
+
+    /// Whether pages of `origin` may connect and publish, besides the server's own.
+    pub fn allows_origin(&self, origin: &crate::proto::origin::Origin<'_>) -> bool {
+        let clients = &self.client.limits.allowed_origins;
+        self.origins.iter().any(|pattern| pattern.matches(origin))
+            || clients.iter().any(|allowed| allowed.matches(origin))
     }
 }
 
@@ -337,6 +447,10 @@ impl fmt::Debug for Config {
             let shown = setting.shown(&setting.get(self));
             map.entry(&format_args!("{}", setting.key), &format_args!("{shown}"));
         }
+        map.entry(&"channel.namespaces", &self.channel.namespaces);
+        map.entry(&"rpc.namespaces", &self.rpc.namespaces);
+        map.entry(&"proxies", &self.proxies);
+        map.entry(&"http_api.keys", &self.http_api_keys);
         map.finish()
     }
 }
@@ -344,13 +458,14 @@ impl fmt::Debug for Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Value;
 
     #[test]
     fn every_default_is_within_its_own_bounds() {
         for setting in SETTINGS {
-            let mut config = Config::default();
+            let mut config = Config::declared();
             assert_eq!(setting.set(&mut config, &setting.default_value()), Ok(()));
-            assert_eq!(config, Config::default(), "{}", setting.key);
+            assert_eq!(config, Config::declared(), "{}", setting.key);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::settings::SETTINGS;
 use super::sources::Loaded;
+use super::tables::Tables;
 
 /// All settings as a Markdown table, as the README has it.
 pub fn table_markdown() -> String {
@@ -47,6 +48,6 @@ impl Loaded {
             let value = setting.shown(&setting.get(&self.config));
             out += &format!("{name} = {value}  # {}\n", self.origin(setting.key));
         }
-        out
+        out + &Tables::all_to_toml(&self.config, &self.table_origins)
     }
 }

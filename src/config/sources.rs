@@ -6,10 +6,13 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::file::read_file;
+use super::foreign::foreign;
 use super::nearest::nearest;
+use super::row::Setting;
 use super::rules;
-use super::settings::{Config, SETTINGS, Setting};
-use super::value::Value;
+use super::settings::{Config, SETTINGS};
+use super::tables::{TableEntries, TableOrigins, Tables};
+use super::value::{Kind, Value};
 
 /// What every environment variable of the configuration begins with.
 pub(super) const ENV_PREFIX: &str = "LONGWIRE_";
@@ -92,27 +95,50 @@ pub struct Loaded {
     /// Valid but unwise settings, one line each.
     pub warnings: Vec<String>,
     origins: BTreeMap<&'static str, Origin>,
+    pub(super) table_origins: TableOrigins,
+    ignored: Vec<String>,
 }
 
 impl Loaded {
-    /// Where the value of `key` came from.
+    /// Where the value of `key` came from; of a table in a list, `channel.namespaces[chat].presence`.
     pub fn origin(&self, key: &str) -> &Origin {
-        self.origins.get(key).unwrap_or(&Origin::Default)
+        let origin = self.origins.get(key);
+        origin
+            .or_else(|| self.table_origins.get(key))
+            .unwrap_or(&Origin::Default)
     }
 
     /// Applies one source over what is there.
     fn apply(&mut self, layer: Vec<Given>) -> Result<(), ConfigError> {
         let mut given_by: BTreeMap<&'static str, Origin> = BTreeMap::new();
-        for Given {
-            setting,
-            value,
-            origin,
-        } in layer
-        {
-            let refuse = |problem| refused(&origin, setting, &setting.shown(&value), problem);
-            setting.set(&mut self.config, &value).map_err(refuse)?;
-            if let Some(first) = given_by.insert(setting.key, origin.clone()) {
-                let key = setting.key;
+        for given in layer {
+            let (key, origin) = match given {
+                Given::Ignored(text) => {
+                    self.ignored.push(text);
+                    continue;
+                }
+                Given::Value {
+                    setting,
+                    value,
+                    origin,
+                } => {
+                    let refuse = |problem| {
+                        let shown = setting.shown(&value);
+                        refused(&origin, setting.key, setting.kind, &shown, problem)
+                    };
+                    setting.set(&mut self.config, &value).map_err(refuse)?;
+                    (setting.key, origin)
+                }
+                Given::Tables {
+                    tables,
+                    given,
+                    origin,
+                } => {
+                    tables.apply(&mut self.config, &given, &mut self.table_origins)?;
+                    (tables.key(), origin)
+                }
+            };
+            if let Some(first) = given_by.insert(key, origin.clone()) {
                 return Err(ConfigError(format!(
                     "{origin}: {key} is set twice, first by {first}; remove one of them"
                 )));
@@ -120,6 +146,13 @@ impl Loaded {
         }
         self.origins.append(&mut given_by);
         Ok(())
+    }
+
+    /// Whether anything of `client` or `channel` is configured; then what is not, is as strict as those sections
+    /// declare it.
+    fn names_clients(&self) -> bool {
+        let is_about = |key: &&str| key.starts_with("client.") || key.starts_with("channel.");
+        self.origins.keys().any(|key| is_about(&key))
     }
 }
 
@@ -130,22 +163,40 @@ impl Loaded {
 /// a value of the wrong type or out of range, a key set twice, settings that contradict each other, or a listen
 /// address that is not loopback without `api_keys` and without `insecure = true`.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
-    let mut loaded = Loaded::default();
+    let mut loaded = Loaded {
+        config: Config::declared(),
+        ..Loaded::default()
+    };
     if let Some(path) = &sources.file {
         loaded.apply(read_file(path)?)?;
     }
     loaded.apply(read_env(&sources.env)?)?;
     loaded.apply(read_flags(&sources.flags)?)?;
+    if !loaded.names_clients() {
+        loaded.config.open_for_development();
+    }
     rules::check(&loaded)?;
     loaded.warnings = rules::warnings(&loaded);
+    loaded.warnings.append(&mut loaded.ignored);
     Ok(loaded)
 }
 
-/// A value for a setting, from one source.
-pub(super) struct Given {
-    pub(super) setting: &'static Setting,
-    pub(super) value: Value,
-    pub(super) origin: Origin,
+/// What one source gives.
+pub(super) enum Given {
+    /// A value for a setting.
+    Value {
+        setting: &'static Setting,
+        value: Value,
+        origin: Origin,
+    },
+    /// All tables of a list, each with its place.
+    Tables {
+        tables: Tables,
+        given: Vec<(TableEntries, Origin)>,
+        origin: Origin,
+    },
+    /// Nothing, and what to say of it.
+    Ignored(String),
 }
 
 impl Given {
@@ -155,14 +206,14 @@ impl Given {
         origin: Origin,
     ) -> Result<Self, ConfigError> {
         match setting.kind.parse(text) {
-            Ok(value) => Ok(Self {
+            Ok(value) => Ok(Self::Value {
                 setting,
                 value,
                 origin,
             }),
             Err(problem) => {
                 let shown = setting.shown(&Value::Text(text.to_owned()));
-                Err(refused(&origin, setting, &shown, problem))
+                Err(refused(&origin, setting.key, setting.kind, &shown, problem))
             }
         }
     }
@@ -171,13 +222,13 @@ impl Given {
 /// The error for a value that its setting does not take; `shown` must not contain a secret.
 pub(super) fn refused(
     origin: &Origin,
-    setting: &Setting,
+    key: &str,
+    kind: Kind,
     shown: &str,
     problem: String,
 ) -> ConfigError {
-    let key = setting.key;
     let shown = shortened(shown);
-    let takes = setting.kind.expects();
+    let takes = kind.expects();
     ConfigError(format!(
         "{origin}: {key} = {shown}: {problem}; takes {takes}"
     ))
@@ -222,7 +273,13 @@ fn read_variable(name: &str, value: &OsStr) -> Result<Option<Given>, ConfigError
     };
     let text = value.to_str().ok_or_else(|| {
         let shown = setting.shown(&Value::Text(value.to_string_lossy().into_owned()));
-        refused(&origin, setting, &shown, "not UTF-8".to_owned())
+        refused(
+            &origin,
+            setting.key,
+            setting.kind,
+            &shown,
+            "not UTF-8".to_owned(),
+        )
     })?;
     Given::from_text(setting, text, origin).map(Some)
 }
@@ -246,7 +303,7 @@ fn read_flags(flags: &[Assignment]) -> Result<Vec<Given>, ConfigError> {
         let origin = Origin::Flag(assignment.flag);
         match Setting::find(&assignment.key) {
             Some(setting) => Given::from_text(setting, &assignment.value, origin),
-            None => Err(unknown_key(&origin, &one_line(OsStr::new(&assignment.key)))),
+            None => foreign(&one_line(OsStr::new(&assignment.key)), None, origin),
         }
     };
     flags.iter().map(given).collect()

@@ -1,10 +1,14 @@
 //! Values of settings: their kinds and bounds, and their forms in text.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 
+use regex::Regex;
+
 use super::Network;
-use crate::proto::origin::OriginPattern;
+use super::duration::parse_ns;
+use crate::proto::origin::{Origin, OriginPattern};
 
 /// A value of a setting, whatever source it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +21,8 @@ pub enum Value {
     Text(String),
     /// A list of strings.
     List(Vec<String>),
+    /// Names and what each stands for.
+    Map(Vec<(String, String)>),
 }
 
 /// What a setting takes.
@@ -37,6 +43,19 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// Name of a congestion control algorithm as the kernel knows it, or empty.
     Algorithm,
+    /// A string of this form.
+    Text(Form),
+    /// A time as text, such as `300s`; both bounds included.
+    Duration {
+        /// What it is rounded up to and kept in.
+        unit: TimeUnit,
+        /// The least value.
+        min: u64,
+        /// The greatest value.
+        max: u64,
+    },
+    /// Header fields by their names; in the environment and in flags a JSON object.
+    Headers,
     /// A list; in the environment and in flags separated by commas.
     List(Item),
 }
@@ -54,6 +73,36 @@ pub enum Unit {
     MillisInSeconds,
 }
 
+/// What a string is. All but [`Form::Name`] may be empty, which means: none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Anything.
+    Any,
+    /// Anything, never shown.
+    Secret,
+    /// A secret that is sent in a header, never shown.
+    Key,
+    /// A file or folder.
+    Path,
+    /// An address of an HTTP server.
+    Url,
+    /// A regular expression.
+    Regex,
+    /// A name of letters, digits, `_`, `-` and `.`.
+    Name,
+    /// A few ASCII characters that mark a part of a channel's name.
+    Marker,
+}
+
+/// Unit of a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeUnit {
+    /// Whole seconds.
+    Seconds,
+    /// Whole milliseconds.
+    Millis,
+}
+
 /// What each item of a list is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Item {
@@ -67,6 +116,14 @@ pub enum Item {
     WebOrigin,
     /// A network in CIDR notation, or one address.
     Network,
+    /// [`Item::WebOrigin`], or `*` for all.
+    WebOriginOrAny,
+    /// A way to send differences between publications.
+    DeltaType,
+    /// The name of a header field.
+    Header,
+    /// A method of the server API.
+    ApiMethod,
 }
 
 impl Unit {
@@ -89,6 +146,10 @@ impl Item {
             Item::Secret => !item.is_empty() && item.bytes().all(|b| b.is_ascii_graphic()),
             Item::WebOrigin => OriginPattern::parse(item).is_some(),
             Item::Network => item.parse::<Network>().is_ok(),
+            Item::WebOriginOrAny => AllowedOrigin::parse(item).is_some(),
+            Item::DeltaType => item == "fossil",
+            Item::Header => is_header_name(item),
+            Item::ApiMethod => !item.is_empty() && item.bytes().all(is_method_byte),
         }
     }
 
@@ -101,8 +162,104 @@ impl Item {
                 "a list of origins such as https://example.com or https://*.example.com, lower case, without a path"
             }
             Item::Network => "a list of networks such as 10.0.0.0/8, 2001:db8::/32 or 192.0.2.1",
+            Item::WebOriginOrAny => {
+                "a list of origins such as https://example.com or https://*.example.com, or * for all"
+            }
+            Item::DeltaType => "a list that may have fossil",
+            Item::Header => "a list of names of header fields",
+            Item::ApiMethod => "a list of methods of the server API such as publish",
         }
     }
+}
+
+impl Form {
+    fn check(self, text: &str) -> Result<(), String> {
+        let is_valid = match self {
+            Form::Any | Form::Secret => true,
+            Form::Key => text.bytes().all(|b| b.is_ascii_graphic()),
+            Form::Path => !text.contains('\0'),
+            Form::Url => text.is_empty() || is_url(text),
+            Form::Regex => return check_regex(text),
+            Form::Name => is_name(text),
+            Form::Marker => text.len() <= 8 && text.bytes().all(|b| b.is_ascii_graphic()),
+        };
+        match is_valid {
+            true => Ok(()),
+            false => Err("not valid".to_owned()),
+        }
+    }
+
+    fn expects(self) -> &'static str {
+        match self {
+            Form::Any => "a text",
+            Form::Secret => "a secret; or nothing",
+            Form::Key => "a key of printable ASCII characters without spaces; or nothing",
+            Form::Path => "a path; or nothing",
+            Form::Url => "a URL such as http://127.0.0.1:3000/hook; or nothing",
+            Form::Regex => "a regular expression; or nothing",
+            Form::Name => "a name of letters, digits, _, - and .",
+            Form::Marker => "up to 8 printable ASCII characters; or nothing",
+        }
+    }
+}
+
+impl TimeUnit {
+    fn nanos(self) -> u128 {
+        match self {
+            TimeUnit::Seconds => 1_000_000_000,
+            TimeUnit::Millis => 1_000_000,
+        }
+    }
+
+    /// The time, rounded up to this unit.
+    fn parse(self, text: &str) -> Option<u64> {
+        let units = parse_ns(text)?.div_ceil(self.nanos());
+        u64::try_from(units).ok()
+    }
+
+    fn write(self, number: u64) -> String {
+        match self {
+            TimeUnit::Millis if !number.is_multiple_of(1_000) => format!("{number}ms"),
+            TimeUnit::Millis => format!("{}s", number / 1_000),
+            TimeUnit::Seconds => format!("{number}s"),
+        }
+    }
+}
+
+fn check_regex(text: &str) -> Result<(), String> {
+    match Regex::new(text) {
+        Ok(_) => Ok(()),
+        // The crate's own text has several lines.
+        Err(regex::Error::CompiledTooBig(_)) => Err("too large".to_owned()),
+        Err(_) => Err("not a regular expression".to_owned()),
+    }
+}
+
+/// Letters, digits, `_`, `-` and `.`, at least one.
+pub(super) fn is_name(text: &str) -> bool {
+    let is_name_byte = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    !text.is_empty() && text.bytes().all(is_name_byte)
+}
+
+fn is_url(text: &str) -> bool {
+    let rest = text
+        .strip_prefix("http://")
+        .or_else(|| text.strip_prefix("https://"));
+    rest.is_some_and(|rest| {
+        !rest.is_empty()
+            && !rest.starts_with(['/', ':', '?', '#'])
+            && rest.bytes().all(|b| b.is_ascii_graphic())
+    })
+}
+
+/// A token (RFC 9110 section 5.6.2).
+fn is_header_name(text: &str) -> bool {
+    let is_token_byte = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    !text.is_empty() && text.bytes().all(is_token_byte)
+}
+
+fn is_method_byte(byte: u8) -> bool {
+    byte.is_ascii_lowercase() || byte == b'_'
 }
 
 /// What the kernel allows in the name of a congestion control (TCP_CA_NAME_MAX is 16 with the final zero).
@@ -119,9 +276,36 @@ impl Kind {
         match self {
             Kind::Flag => "true or false".to_owned(),
             Kind::Number { unit, min, max } => format!("{min} to {max}{}", unit.suffix()),
-            Kind::Choice(names) => names.join(", "),
+            Kind::Choice(names) => match names {
+                ["", names @ ..] => format!("{}; or nothing", names.join(", ")),
+                names => names.join(", "),
+            },
             Kind::Algorithm => "a name of up to 15 letters, digits, _ or -; or nothing".to_owned(),
+            Kind::Text(form) => form.expects().to_owned(),
+            Kind::Duration { unit, min, max } => {
+                let (min, max) = (unit.write(min), unit.write(max));
+                format!("a time from {min} to {max}, such as 1s, 5m or 1h")
+            }
+            Kind::Headers => "header fields and their values".to_owned(),
             Kind::List(item) => item.expects().to_owned(),
+        }
+    }
+
+    /// The value as a field keeps it.
+    pub(super) fn stored(self, value: &Value) -> Value {
+        match (self, value) {
+            (Kind::Duration { unit, .. }, Value::Text(text)) => {
+                Value::Number(unit.parse(text).unwrap_or(0))
+            }
+            _ => value.clone(),
+        }
+    }
+
+    /// The value as it is written in a file, from what a field keeps.
+    pub(super) fn written(self, value: Value) -> Value {
+        match (self, value) {
+            (Kind::Duration { unit, .. }, Value::Number(number)) => Value::Text(unit.write(number)),
+            (_, value) => value,
         }
     }
 
@@ -134,7 +318,10 @@ impl Kind {
                 _ => Err("neither true nor false".to_owned()),
             },
             Kind::Number { .. } => parse_number(text).map(Value::Number),
-            Kind::Choice(_) | Kind::Algorithm => Ok(Value::Text(text.to_owned())),
+            Kind::Choice(_) | Kind::Algorithm | Kind::Text(_) | Kind::Duration { .. } => {
+                Ok(Value::Text(text.to_owned()))
+            }
+            Kind::Headers => parse_headers(text).map(Value::Map),
             Kind::List(_) => parse_list(text).map(Value::List),
         }
     }
@@ -161,6 +348,13 @@ impl Kind {
                 }
                 "not a name".to_owned()
             }
+            (Kind::Text(form), Value::Text(text)) => return form.check(text),
+            (Kind::Duration { unit, min, max }, Value::Text(text)) => match unit.parse(text) {
+                Some(number) if (min..=max).contains(&number) => return Ok(()),
+                Some(_) => "out of range".to_owned(),
+                None => "not a time".to_owned(),
+            },
+            (Kind::Headers, Value::Map(pairs)) => return check_headers(pairs),
             (Kind::List(item), Value::List(items)) => return check_items(item, items),
             _ => "wrong type".to_owned(),
         };
@@ -172,6 +366,21 @@ fn check_items(item: Item, items: &[String]) -> Result<(), String> {
     match items.iter().position(|text| !item.check(text)) {
         None => Ok(()),
         Some(index) => Err(format!("item {} is not valid", index + 1)),
+    }
+}
+
+fn parse_headers(text: &str) -> Result<Vec<(String, String)>, String> {
+    let map: BTreeMap<String, String> =
+        serde_json::from_str(text).map_err(|_| "not a JSON object of strings".to_owned())?;
+    Ok(map.into_iter().collect())
+}
+
+fn check_headers(pairs: &[(String, String)]) -> Result<(), String> {
+    let is_value = |text: &str| text.bytes().all(|b| matches!(b, b' '..=b'~'));
+    let is_valid = |(name, value): &(String, String)| is_header_name(name) && is_value(value);
+    match pairs.iter().position(|pair| !is_valid(pair)) {
+        None => Ok(()),
+        Some(index) => Err(format!("header field {} is not valid", index + 1)),
     }
 }
 
@@ -207,6 +416,13 @@ impl fmt::Display for Value {
                 let items: Vec<String> = items.iter().map(|item| quoted(item)).collect();
                 write!(f, "[{}]", items.join(", "))
             }
+            Value::Map(pairs) => {
+                let pair = |(name, value): &(String, String)| {
+                    format!("{} = {}", quoted(name), quoted(value))
+                };
+                let pairs: Vec<String> = pairs.iter().map(pair).collect();
+                write!(f, "{{{}}}", pairs.join(", "))
+            }
         }
     }
 }
@@ -232,7 +448,7 @@ pub(super) trait Field: Sized {
     fn write(&self) -> Value;
 }
 
-fn wrong_type<T>() -> Result<T, String> {
+pub(super) fn wrong_type<T>() -> Result<T, String> {
     Err("wrong type".to_owned())
 }
 
@@ -334,6 +550,112 @@ impl Field for Vec<OriginPattern> {
     }
 }
 
+impl Field for Vec<AllowedOrigin> {
+    fn read(value: &Value) -> Result<Self, String> {
+        read_list(value, AllowedOrigin::parse)
+    }
+
+    fn write(&self) -> Value {
+        Value::List(self.iter().map(AllowedOrigin::to_string).collect())
+    }
+}
+
+impl Field for Vec<(String, String)> {
+    fn read(value: &Value) -> Result<Self, String> {
+        match value {
+            Value::Map(pairs) => Ok(pairs.clone()),
+            _ => wrong_type(),
+        }
+    }
+
+    fn write(&self) -> Value {
+        Value::Map(self.clone())
+    }
+}
+
+/// Origins to allow: one pattern, or all of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AllowedOrigin {
+    /// `*`.
+    Any,
+    /// What the pattern matches.
+    Pattern(OriginPattern),
+}
+
+impl AllowedOrigin {
+    /// Reads `*` or a pattern; `None` if it could never match what a browser sends.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "*" => Some(Self::Any),
+            _ => OriginPattern::parse(text).map(Self::Pattern),
+        }
+    }
+
+    /// Whether `origin` is one of them.
+    pub fn matches(&self, origin: &Origin<'_>) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Pattern(pattern) => pattern.matches(origin),
+        }
+    }
+}
+
+impl fmt::Display for AllowedOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("*"),
+            Self::Pattern(pattern) => pattern.fmt(f),
+        }
+    }
+}
+
+/// A regular expression that need only match a part, or none at all.
+#[derive(Clone, Debug, Default)]
+pub struct Pattern(Option<Regex>);
+
+impl Pattern {
+    /// Compiles `text`; empty = none.
+    ///
+    /// # Errors
+    /// What is wrong with it, in one line.
+    pub fn new(text: &str) -> Result<Self, String> {
+        check_regex(text)?;
+        Ok(match text {
+            "" => Self(None),
+            _ => Self(Regex::new(text).ok()),
+        })
+    }
+
+    /// The expression, if there is one.
+    pub fn regex(&self) -> Option<&Regex> {
+        self.0.as_ref()
+    }
+
+    /// The expression's text; empty if there is none.
+    pub fn as_str(&self) -> &str {
+        self.0.as_ref().map_or("", Regex::as_str)
+    }
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Field for Pattern {
+    fn read(value: &Value) -> Result<Self, String> {
+        match value {
+            Value::Text(text) => Self::new(text),
+            _ => wrong_type(),
+        }
+    }
+
+    fn write(&self) -> Value {
+        Value::Text(self.as_str().to_owned())
+    }
+}
+
 /// Declares an enum whose variants are words in the configuration.
 macro_rules! choice {
     ($(#[doc = $doc:literal])* $Name:ident { $(#[doc = $vdoc:literal] $Variant:ident = $word:literal,)* }) => {
@@ -353,7 +675,7 @@ macro_rules! choice {
                         $($word => Ok($Name::$Variant),)*
                         _ => Err("not one of its values".to_owned()),
                     },
-                    _ => wrong_type(),
+                    _ => $crate::config::value::wrong_type(),
                 }
             }
 
@@ -389,6 +711,8 @@ choice! {
         Json = "json",
     }
 }
+
+pub(super) use choice;
 
 #[cfg(test)]
 mod tests {
