@@ -1,9 +1,13 @@
-//! The plain data of a shard: timer wheel, subscriber lists, fan-out batches.
+//! The plain data of a shard: timer wheel, subscriber lists, fan-out batches, histories.
 
 use std::hint::black_box;
 
+use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use longwire::hub::{Batch, Encoding, EncodingsInUse, Subscribers, Wheel};
+use longwire::hub::{
+    Batch, Encoding, EncodingsInUse, Key, Kind, OwnedChannels, OwnedLimits, Position, Publication,
+    Since, StreamOptions, Subscribers, Wheel,
+};
 use longwire::proto::frame::{Opcode, encode_frame};
 
 const SESSIONS: u32 = 20_000;
@@ -69,5 +73,44 @@ fn fan_out_encode(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, wheel, subscribers, fan_out_encode);
+/// What a publication costs at the owner of its channel, and what a client that comes back does.
+fn history(c: &mut Criterion) {
+    const CHANNELS: usize = 10_000;
+    const OPTIONS: StreamOptions = StreamOptions {
+        size: 100,
+        ttl_s: 300,
+        meta_ttl_s: 300,
+    };
+    let limits = OwnedLimits {
+        channels: CHANNELS,
+        history_bytes: 64 << 20,
+    };
+    let mut owned = OwnedChannels::new(limits, 1);
+    let names = (0..CHANNELS).map(|i| format!("channel {i}").into());
+    let keys: Vec<_> = names.filter_map(|name| owned.open(&name, 0).ok()).collect();
+    let data = Bytes::from(vec![b'x'; 100]);
+    let commit = |owned: &mut OwnedChannels, key: Key| {
+        let mut publication = Publication::new(Kind::Text, data.clone(), 0);
+        owned.commit(key, &mut publication, 116, &OPTIONS, 0)
+    };
+    let mut group = c.benchmark_group("history");
+    let mut turn = keys.iter().cycle();
+    group.bench_function("commit, 10,000 channels, memory at its bound", |b| {
+        b.iter(|| turn.next().map(|key| commit(&mut owned, *key)));
+    });
+    group.bench_function("commit and recover 10, one channel", |b| {
+        b.iter(|| {
+            let Position { epoch, offset } = commit(&mut owned, keys[0])?;
+            let since = Since {
+                epoch: Some(epoch),
+                offset: offset.saturating_sub(10),
+            };
+            let recovery = owned.get(keys[0])?.stream(0).recover(Some(since), 300);
+            Some(black_box(recovery).recovered)
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, wheel, subscribers, fan_out_encode, history);
 criterion_main!(benches);

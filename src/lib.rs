@@ -157,14 +157,22 @@
 //! | stage | What a session is doing: HTTP, WebSocket, closing |
 //! | channel | A name to publish to and to listen to |
 //! | owner (shard) | The shard that sequences a channel |
-//! | owned channel | The channel as its owner sees it: epoch, newest offset, interested shards |
+//! | owned channel | The channel as its owner sees it: epoch, newest offset, history, presence, interested shards |
 //! | local channel | The channel as a shard with subscribers sees it: subscribers, waiting batch |
 //! | interest | The owner's note that a shard has subscribers. Join begins it, leave ends it |
 //! | subscriber, subscription | A session in a local channel; its place there |
-//! | publication | What was published: kind (JSON, text, binary), data, offset |
+//! | publication | What was published: kind (JSON, text, binary), data, offset, time; rarely more |
 //! | sequence, commit | Give a publication its offset. Refused means: it has none, and nobody will see it |
 //! | offset | A publication's place in its channel's epoch: 1, 2, 3, … |
-//! | epoch | Names one unbroken run of offsets. Random; a forgotten channel comes back with another |
+//! | epoch | Names one unbroken run of offsets. Random; it changes when a client could not tell what it lacks |
+//! | position | Epoch and offset: a publication's place, where a channel stands, up to where a client has everything |
+//! | stream | A channel's publications in their order, as far as they are kept |
+//! | history | The newest publications of a channel, kept by its owner |
+//! | recover | Give a client that comes back everything it lacks, or say that it cannot be had |
+//! | evict | Give up a history for want of memory, that of the channel published to least recently. Its epoch changes |
+//! | presence | Who is on a channel: its clients, and how many users they belong to |
+//! | idempotency key | Names a publication to its publisher, who may ask again: the answer is the same |
+//! | snapshot | What a server leaves for the one after it on a clean restart: epochs, offsets, histories |
 //! | deliver | Bring a publication to a shard, then to a subscriber's socket or outbox |
 //! | batch | Encoded frames of a channel that wait for their pass |
 //! | pass | One batch on its way over all subscribers of a channel on one shard |
@@ -207,6 +215,8 @@
 //! | change who may publish | `src/endpoints/access.rs` |
 //! | change who is let in | `src/shard/admission.rs`, and `[admission]` in the settings |
 //! | change what a slow reader may hold | `src/hub/outbox.rs`, and `[outbox]` in the settings |
+//! | change what a client that comes back gets | `Stream` in `src/hub/history.rs` |
+//! | change what outlives a restart | `ChannelState` in `src/hub/snapshot.rs`, and the number in its first line |
 //! | change the heartbeat | `src/hub/vitals.rs` |
 //! | change what shards tell each other | `Message` in `src/shard/inbox.rs`, `Core::handle` in `src/shard/channels.rs` |
 //! | measure | `loadgen/`, `benches/` |

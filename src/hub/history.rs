@@ -1,6 +1,6 @@
 //! The newest publications of a channel, and what a client that comes back gets of them.
 
-use std::collections::VecDeque;
+use std::collections::{VecDeque, vec_deque};
 
 use super::{Epoch, Position, Publication, Since};
 
@@ -162,9 +162,7 @@ impl<'a> Stream<'a> {
 
     /// Publications that may be handed out, oldest first. Offsets go up; one is missing where a
     /// publication was not to be kept.
-    pub fn publications(
-        &self,
-    ) -> impl DoubleEndedIterator<Item = &'a Publication> + ExactSizeIterator {
+    pub fn publications(&self) -> vec_deque::Iter<'a, Publication> {
         self.kept.map(VecDeque::iter).unwrap_or_default()
     }
 
@@ -261,5 +259,125 @@ impl<'a> Stream<'a> {
             publications: publications.cloned().collect(),
             position: self.position,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::Kind;
+    use bytes::Bytes;
+
+    const OPTIONS: StreamOptions = StreamOptions {
+        size: 3,
+        ttl_s: 10,
+        meta_ttl_s: 0,
+    };
+
+    fn at(offset: u64) -> Position {
+        let epoch = Epoch::from_random(5);
+        Position { epoch, offset }
+    }
+
+    fn history(offsets: impl IntoIterator<Item = u64>) -> History {
+        let mut history = History::default();
+        for offset in offsets {
+            let mut publication = Publication::new(Kind::Text, Bytes::new(), 0);
+            publication.offset = offset;
+            history.push(publication, &OPTIONS, 0);
+        }
+        history
+    }
+
+    fn offsets(publications: &[Publication]) -> Vec<u64> {
+        publications.iter().map(|p| p.offset).collect()
+    }
+
+    #[test]
+    fn a_publication_that_was_not_kept_is_never_recovered_over() {
+        let history = history([1, 2, 4]);
+        let stream = Stream::new(at(4), Some(&history), 0);
+        for (since, expected) in [(0, None), (1, None), (2, None), (3, Some(1)), (4, Some(0))] {
+            let recovery = stream.recover(Some(at(since).into()), 10);
+            let lacking = recovery.recovered.then_some(recovery.publications.len());
+            assert_eq!(lacking, expected, "{since}");
+        }
+        let newest_missing = Stream::new(at(5), Some(&history), 0);
+        assert!(!newest_missing.recover(Some(at(4).into()), 10).recovered);
+        assert!(!newest_missing.latest(None).recovered);
+    }
+
+    #[test]
+    fn nobody_recovers_who_does_not_ask() {
+        let history = history([1]);
+        let stream = Stream::new(at(1), Some(&history), 0);
+        assert!(!stream.recover(None, 10).recovered);
+    }
+
+    #[test]
+    fn the_newest_is_enough_where_only_it_matters() {
+        let history = history([7, 8]);
+        let stream = Stream::new(at(8), Some(&history), 0);
+        let latest = |since| {
+            let recovery = stream.latest(since);
+            assert!(recovery.recovered);
+            offsets(&recovery.publications)
+        };
+        assert_eq!(latest(None), [8]);
+        assert_eq!(latest(Some(Since::from_text("", 0))), [8]);
+        assert_eq!(latest(Some(Since::from_text("another", 8))), [8]);
+        assert_eq!(latest(Some(at(3).into())), [8]);
+        assert_eq!(latest(Some(at(8).into())), [0u64; 0]);
+    }
+
+    #[test]
+    fn without_a_newest_only_who_is_there_is_up_to_date() {
+        let stream = Stream::new(at(8), None, 0);
+        assert!(stream.latest(Some(at(8).into())).recovered);
+        assert!(!stream.latest(Some(at(7).into())).recovered);
+        assert!(!stream.latest(None).recovered);
+    }
+
+    #[test]
+    fn pages_are_read_from_either_end() {
+        let history = history(1..=5);
+        let stream = Stream::new(at(5), Some(&history), 0);
+        let read = |since: Option<u64>, limit, direction| {
+            let since = since.map(|offset| at(offset).into());
+            offsets(
+                &stream
+                    .history(since, limit, direction)
+                    .unwrap()
+                    .publications,
+            )
+        };
+        assert_eq!(read(None, Limit::All, Direction::Forward), [3, 4, 5]);
+        assert_eq!(read(None, Limit::AtMost(2), Direction::Backward), [5, 4]);
+        assert_eq!(read(Some(3), Limit::AtMost(1), Direction::Forward), [4]);
+        assert_eq!(read(Some(5), Limit::All, Direction::Backward), [4, 3]);
+        assert!(read(None, Limit::None, Direction::Forward).is_empty());
+        let foreign = Some(Since::from_text("another", 3));
+        assert_eq!(
+            stream.history(foreign, Limit::None, Direction::Forward),
+            Err(Unrecoverable)
+        );
+    }
+
+    #[test]
+    fn each_publication_renews_the_lifetime_of_all() {
+        let mut history = history([1]);
+        let mut second = Publication::new(Kind::Text, Bytes::new(), 0);
+        second.offset = 2;
+        history.push(second.clone(), &OPTIONS, 9);
+        assert_eq!(
+            Stream::new(at(2), Some(&history), 18).publications().len(),
+            2
+        );
+        assert_eq!(
+            Stream::new(at(2), Some(&history), 19).publications().len(),
+            0
+        );
+        history.push(second, &OPTIONS, 19);
+        assert_eq!(history.len(), 1);
     }
 }

@@ -149,3 +149,84 @@ impl IdempotencyKeys {
         self.known.get(number.wrapping_sub(self.first) as usize)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::Epoch;
+    use proptest::prelude::*;
+
+    const LIMITS: IdempotencyLimits = IdempotencyLimits {
+        keys: 8,
+        bytes: 600,
+    };
+
+    fn position(offset: u64) -> Position {
+        let epoch = Epoch::from_random(1);
+        Position { epoch, offset }
+    }
+
+    #[test]
+    fn channel_and_key_are_not_confused() {
+        let mut keys = IdempotencyKeys::new(LIMITS);
+        keys.remember("ab", "c", position(1), 0);
+        assert_eq!(keys.find("a", "bc", 0), None);
+        assert_eq!(keys.find("ab", "c", 0), Some(position(1)));
+    }
+
+    #[test]
+    fn the_first_answer_stands_for_five_minutes() {
+        let mut keys = IdempotencyKeys::new(LIMITS);
+        keys.remember("a", "k", position(1), 0);
+        keys.remember("a", "k", position(2), 299);
+        assert_eq!(keys.find("a", "k", 299), Some(position(1)));
+        assert_eq!(keys.find("a", "k", 300), None);
+        keys.remember("a", "k", position(3), 300);
+        assert_eq!(keys.find("a", "k", 300), Some(position(3)));
+        keys.forget_expired(600);
+        assert!(keys.is_empty());
+    }
+
+    #[test]
+    fn what_would_not_fit_is_not_remembered() {
+        let mut keys = IdempotencyKeys::new(LIMITS);
+        keys.remember("a", "k", position(1), 0);
+        keys.remember("a", &"k".repeat(600), position(2), 0);
+        assert_eq!(keys.len(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_a_list(
+            first: u32,
+            steps in prop::collection::vec((0u8..14, 0usize..60, 0u32..40, any::<bool>()), 1..200),
+        ) {
+            let mut keys = IdempotencyKeys { first, ..IdempotencyKeys::new(LIMITS) };
+            let mut model: VecDeque<(String, u64, u32)> = VecDeque::new();
+            let bytes = |model: &VecDeque<(String, u64, u32)>| -> usize {
+                model.iter().map(|(text, ..)| size_of::<Known>() + 16 + text.len()).sum()
+            };
+            let mut now_s = 0;
+            for (offset, (name, length, seconds, only_asks)) in steps.into_iter().enumerate() {
+                now_s += seconds;
+                let key = format!("{name:x}{}", "-".repeat(length / 10));
+                let text = format!("channel{key}");
+                let known = model.iter().find(|(t, _, at_s)| *t == text && now_s < at_s + TTL_S);
+                let expected = known.map(|(_, offset, _)| position(*offset));
+                prop_assert_eq!(keys.find("channel", &key, now_s), expected);
+                if only_asks || expected.is_some() {
+                    continue;
+                }
+                keys.remember("channel", &key, position(offset as u64), now_s);
+                model.retain(|(_, _, at_s)| now_s < at_s + TTL_S);
+                model.push_back((text, offset as u64, now_s));
+                while model.len() > LIMITS.keys || bytes(&model) > LIMITS.bytes {
+                    model.pop_front();
+                }
+                prop_assert_eq!(keys.len(), model.len());
+                prop_assert_eq!(keys.numbers.len(), model.len());
+                prop_assert_eq!(keys.bytes, bytes(&model));
+            }
+        }
+    }
+}

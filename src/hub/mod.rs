@@ -10,6 +10,8 @@ mod history;
 mod idempotency;
 mod interest;
 mod local;
+#[cfg(test)]
+mod model;
 mod names;
 mod outbox;
 mod owned;

@@ -617,4 +617,64 @@ mod tests {
         assert!(channels.is_empty());
         assert!(channels.open(&"news".into(), 160).is_ok());
     }
+
+    #[test]
+    fn a_version_that_came_already_is_known() {
+        let (mut channels, key) = one_channel();
+        let channel = channels.get_mut(key).unwrap();
+        assert!(!channel.has_version(1, "") && !channel.has_version(0, ""));
+        channel.note_version(5, "a");
+        for (number, epoch, is_known) in [
+            (5, "a", true),
+            (4, "", true),
+            (6, "a", false),
+            (4, "b", false),
+            (0, "a", false),
+        ] {
+            assert_eq!(
+                channel.has_version(number, epoch),
+                is_known,
+                "{number} {epoch}"
+            );
+        }
+        channel.note_version(0, "b");
+        assert!(channel.has_version(5, "a"));
+        channel.note_version(1, "b");
+        assert!(!channel.has_version(4, "a"));
+    }
+
+    #[test]
+    fn lists_channels_with_subscribers_by_pattern() {
+        let limits = OwnedLimits {
+            channels: 1000,
+            ..LIMITS
+        };
+        let mut channels = OwnedChannels::new(limits, 7);
+        for i in 0..600 {
+            let key = channels.open(&format!("news:{i}").into(), 0).unwrap();
+            let channel = channels.get_mut(key).unwrap();
+            if i % 2 == 0 {
+                channel.add_interest(1, LOCAL, 0);
+                channel.add_interest(2, LOCAL, 0);
+                channel.add_interest(3, LOCAL, 0);
+                channel.set_subscribers(1, LOCAL, 5);
+                channel.set_subscribers(3, LOCAL, i);
+                channel.remove_interest(2, LOCAL, 0);
+            }
+        }
+        let glob = Glob::parse("news:1?").unwrap();
+        let firsts = (0..channels.places()).step_by(100);
+        let mut found: Vec<(&str, u64)> = firsts
+            .flat_map(|first| channels.matching(&glob, first, 100))
+            .map(|channel| (&**channel.name(), channel.subscribers()))
+            .collect();
+        found.sort_unstable();
+        let expected = [10, 12, 14, 16, 18].map(|i| (format!("news:{i}"), i + 5));
+        assert!(
+            found
+                .iter()
+                .copied()
+                .eq(expected.iter().map(|(name, n)| (name.as_str(), *n)))
+        );
+    }
 }

@@ -96,3 +96,47 @@ impl Presence {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(client: &str, user: &str) -> Arc<ClientInfo> {
+        Arc::new(ClientInfo {
+            user: user.into(),
+            client: client.into(),
+            ..ClientInfo::default()
+        })
+    }
+
+    #[test]
+    fn a_user_counts_once_until_the_last_of_its_clients_left() {
+        let mut presence = Presence::default();
+        for (id, user) in [("1", "ada"), ("2", "ada"), ("3", "")] {
+            assert_eq!(presence.add(client(id, user), 3), Ok(true));
+        }
+        let (clients, users) = (3, 2);
+        assert_eq!(presence.stats(), PresenceStats { clients, users });
+        presence.remove("1");
+        assert_eq!(presence.stats().users, 2);
+        presence.remove("2");
+        assert_eq!(presence.stats().users, 1);
+        assert!(presence.remove("2").is_none());
+    }
+
+    #[test]
+    fn a_client_that_changes_its_user_is_still_one() {
+        let mut presence = Presence::default();
+        assert_eq!(presence.add(client("1", "ada"), 1), Ok(true));
+        assert_eq!(presence.add(client("1", "bob"), 1), Ok(false));
+        assert_eq!(presence.add(client("1", "bob"), 1), Ok(false));
+        assert_eq!(presence.add(client("2", "bob"), 1), Err(PresenceFull));
+        let (clients, users) = (1, 1);
+        assert_eq!(presence.stats(), PresenceStats { clients, users });
+        assert_eq!(
+            presence.remove("1").map(|info| info.user.to_string()),
+            Some("bob".into())
+        );
+        assert_eq!(presence.stats(), PresenceStats::default());
+    }
+}
