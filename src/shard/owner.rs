@@ -1,0 +1,123 @@
+//! What the owner of a channel answers.
+
+use std::sync::Arc;
+
+use crate::hub::{Page, Position, Recovery, Since};
+
+use super::Core;
+use super::asks::{Answer, AnswerTo, Ask, Presence, Question, RecoveryWish};
+use super::inbox::{Asker, Message};
+use super::session::Stage;
+
+impl Core {
+    /// Answers another shard's question.
+    pub(super) fn answer_ask(&mut self, from: u16, ask: Ask) {
+        let reply = self.answer_here(&ask.channel, ask.question);
+        let answer = Answer {
+            asker: ask.asker,
+            reply,
+        };
+        self.tell(from, Message::Answer(Box::new(answer)));
+    }
+
+    /// Answers a question about a channel that this shard owns.
+    pub fn answer_here(&mut self, name: &str, question: Question) -> AnswerTo {
+        match question {
+            Question::Recover(wish) => match self.recover_here(name, wish) {
+                Some(recovery) => AnswerTo::Recovery(recovery),
+                None => AnswerTo::Refused,
+            },
+            Question::History {
+                since,
+                limit,
+                direction,
+            } => {
+                let now_s = self.now_s();
+                match self.owned_channel(name) {
+                    Some(channel) => {
+                        AnswerTo::History(channel.stream(now_s).history(since, limit, direction))
+                    }
+                    None => AnswerTo::Refused,
+                }
+            }
+            Question::RemoveHistory => {
+                if let Some(key) = self.owned.find(name) {
+                    self.owned.remove_history(key);
+                }
+                AnswerTo::Done
+            }
+            Question::Presence => {
+                let channel = self.owned.find(name).and_then(|key| self.owned.get(key));
+                let infos = channel.map(|channel| channel.presence().map(Arc::clone).collect());
+                AnswerTo::Presence(infos.unwrap_or_default())
+            }
+            Question::PresenceStats => {
+                let channel = self.owned.find(name).and_then(|key| self.owned.get(key));
+                let stats = channel.map(|channel| channel.presence_stats());
+                AnswerTo::PresenceStats(stats.unwrap_or_default())
+            }
+        }
+    }
+
+    /// What a subscriber that comes back lacks of a channel that this shard owns. `None` if it cannot be
+    /// opened.
+    pub(super) fn recover_here(&mut self, name: &str, wish: RecoveryWish) -> Option<Recovery> {
+        let now_s = self.now_s();
+        let limits = &self.shared.config.client.limits;
+        let most = limits.recovery_max_publication_limit as usize;
+        let stream = self.owned_channel(name)?.stream(now_s);
+        Some(match wish.latest_only {
+            true => stream.latest(wish.since),
+            false => stream.recover(wish.since, most),
+        })
+    }
+
+    /// A channel that this shard owns, made if it is not there: whoever asks where it stands must find it
+    /// there afterwards.
+    fn owned_channel(&mut self, name: &str) -> Option<&crate::hub::OwnedChannel> {
+        let now_s = self.now_s();
+        let key = match self.owned.find(name) {
+            Some(key) => key,
+            None => self.owned.open(&Arc::from(name), now_s).ok()?,
+        };
+        self.metrics.channels.set(self.owned.len() as u64);
+        self.owned.get(key)
+    }
+
+    /// A client came to a channel, or left it.
+    pub(super) fn note_presence(&mut self, presence: Presence) {
+        let now_s = self.now_s();
+        let limit = self.shared.config.client.limits.presence_clients as usize;
+        let Some(channel) = self.owned.get_mut(presence.owned) else {
+            return;
+        };
+        if presence.is_present {
+            match presence.is_join {
+                true => {
+                    let added = channel.presence_add(Arc::clone(&presence.info), limit);
+                    if added.is_err() {
+                        self.metrics.presence_full.add(1);
+                    }
+                }
+                false => {
+                    channel.presence_remove(&presence.info.client, now_s);
+                }
+            }
+        }
+        if presence.is_announced {
+            self.announce(presence.owned, &presence.info, presence.is_join);
+        }
+    }
+
+    /// An answer came for a session.
+    pub(super) fn answered(&mut self, asker: Asker, answer: AnswerTo) {
+        let Some(session) = self.sessions.get_mut(asker.session) else {
+            return;
+        };
+        match &session.stage {
+            Stage::Http(_) | Stage::Busy => self.http_answered(asker, answer),
+            Stage::WebSocket(_) | Stage::Stream(_) => self.client_answered(asker, answer),
+            Stage::Closing(_) => {}
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The connections of a user: found by their user, and told what to do.
+
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use crate::hub::{ClientInfo, Key};
+use crate::metrics::CloseReason;
+use crate::proto::centrifuge::values::{SubRefreshResult, SubscribeRequest};
+use crate::proto::centrifuge::{Disconnect, PushEvent, UnsubscribeCode};
+
+use super::Core;
+use super::asks::{Action, Answer, AnswerTo, Order, SubscribeOrder, Whom};
+use super::client::{Origin, Progress};
+use super::commands::ttl_s;
+use super::inbox::Message;
+use super::subscriptions::Permit;
+
+/// Finds the sessions of a user: five bytes for each.
+#[derive(Default)]
+pub(super) struct Users {
+    slots: hashbrown::HashTable<u32>,
+    hasher: std::hash::RandomState,
+}
+
+impl Core {
+    /// A client has a user by now.
+    pub(super) fn note_user(&mut self, key: Key) {
+        let Some(user) = self.user_of(key.slot) else {
+            return;
+        };
+        let hash = self.users.hasher.hash_one(&*user);
+        let (sessions, hasher) = (&mut self.sessions, &self.users.hasher);
+        self.users.slots.insert_unique(hash, key.slot, |slot| {
+            let session = sessions.at(*slot);
+            let client = session.and_then(|session| session.client());
+            client.map_or(0, |client| hasher.hash_one(&*client.info.user))
+        });
+    }
+
+    /// A client that had a user is gone.
+    pub(super) fn forget_user(&mut self, key: Key, user: &str) {
+        if user.is_empty() {
+            return;
+        }
+        let hash = self.users.hasher.hash_one(user);
+        let entry = self.users.slots.find_entry(hash, |slot| *slot == key.slot);
+        if let Ok(entry) = entry {
+            entry.remove();
+        }
+    }
+
+    fn user_of(&self, slot: u32) -> Option<Arc<str>> {
+        let client = self.sessions.at(slot)?.client()?;
+        Some(Arc::clone(&client.info.user)).filter(|user| !user.is_empty())
+    }
+
+    /// Does what another shard, or this one, orders, and says for how many connections.
+    pub(super) fn obey(&mut self, from: u16, order: Order) {
+        let connections = self.obey_here(&order);
+        let answer = Answer {
+            asker: order.asker,
+            reply: AnswerTo::Connections(connections),
+        };
+        self.tell(from, Message::Answer(Box::new(answer)));
+    }
+
+    /// Does what is ordered with the connections of this shard; how many they are.
+    pub fn obey_here(&mut self, order: &Order) -> u32 {
+        let meant = self.sessions_of(&order.whom);
+        let count = meant.len() as u32;
+        for key in meant {
+            self.act_on_order(key, &order.action);
+        }
+        count
+    }
+
+    fn sessions_of(&self, whom: &Whom) -> Vec<Key> {
+        let mut slots = Vec::new();
+        match &whom.user {
+            Some(user) => {
+                let hash = self.users.hasher.hash_one(&**user);
+                slots.extend(self.users.slots.iter_hash(hash).copied());
+            }
+            None => slots.extend(0..self.sessions.places() as u32),
+        }
+        slots
+            .into_iter()
+            .filter_map(|slot| {
+                let key = self.sessions.key_at(slot)?;
+                let client = self.sessions.get(key)?.client()?;
+                let session = client.rare.as_ref().and_then(|rare| rare.session.as_deref());
+                let is_meant = client.progress != Progress::New
+                    && whom.user.as_ref().is_none_or(|user| *user == client.info.user)
+                    && (whom.client.is_empty() || whom.client == client.info.client)
+                    && (whom.session.is_empty() || Some(&*whom.session) == session)
+                    && !whom.spared.contains(&client.info.client);
+                is_meant.then_some(key)
+            })
+            .collect()
+    }
+
+    fn act_on_order(&mut self, key: Key, action: &Action) {
+        match action {
+            Action::Disconnect { code, reason } => {
+                let disconnect = Disconnect::custom(*code, reason);
+                self.disconnect(key, &disconnect, CloseReason::Disconnected);
+            }
+            Action::Unsubscribe { channel } => self.unsubscribe_ordered(key, channel),
+            Action::Subscribe(order) => self.subscribe_ordered(key, order),
+            Action::Refresh {
+                expired,
+                expire_at_s,
+                info,
+            } => self.refresh_ordered(key, *expired, *expire_at_s, info),
+            Action::Count => {}
+        }
+    }
+
+    fn unsubscribe_ordered(&mut self, key: Key, channel: &str) {
+        let slots: Vec<u32> = match channel {
+            "" => match self.client(key) {
+                Ok(client) => client
+                    .subscriptions
+                    .iter()
+                    .map(|subscription| subscription.place.channel)
+                    .collect(),
+                Err(_) => Vec::new(),
+            },
+            name => self.local.find(name).map(|local| local.slot).into_iter().collect(),
+        };
+        for slot in slots {
+            self.unsubscribe_by_server(key, slot, UnsubscribeCode::Server);
+        }
+    }
+
+    fn subscribe_ordered(&mut self, key: Key, order: &SubscribeOrder) {
+        let is_there = |core: &Self| {
+            let local = core.local.find(&order.channel);
+            let client = core.client(key);
+            client.is_ok_and(|client| {
+                client.is_subscribing(&order.channel)
+                    || local.is_some_and(|local| client.subscription(local.slot).is_some())
+            })
+        };
+        if is_there(self) {
+            return;
+        }
+        let since = order.since.as_ref();
+        let request = SubscribeRequest {
+            channel: order.channel.to_string(),
+            recover: since.is_some(),
+            offset: since.map_or(0, |since| since.offset),
+            epoch: since
+                .and_then(|since| since.epoch)
+                .map_or(String::new(), |epoch| epoch.to_string()),
+            ..SubscribeRequest::default()
+        };
+        let permit = Permit {
+            info: order.info.clone(),
+            data: order.data.clone(),
+            expire_at_s: order.expire_at_s,
+            ..Permit::default()
+        };
+        // Whoever ordered it has been told that it was passed on; what a client refuses is its own.
+        let _ = self.try_server_side(key, &request, permit, Origin::Order);
+    }
+
+    fn refresh_ordered(&mut self, key: Key, expired: bool, expire_at_s: i64, info: &bytes::Bytes) {
+        if expired {
+            let disconnect = Disconnect::ConnectionExpired;
+            return self.disconnect(key, &disconnect, CloseReason::Expired);
+        }
+        let grace_s = self.shared.config.client.limits.expired_close_delay_s;
+        let expires_s = self.deadline_of(expire_at_s, grace_s);
+        let Ok(client) = self.client_mut(key) else {
+            return;
+        };
+        client.expires_s = expires_s;
+        if !info.is_empty() {
+            client.info = Arc::new(ClientInfo {
+                conn_info: info.clone(),
+                ..ClientInfo::clone(&client.info)
+            });
+        }
+        let refresh = SubRefreshResult {
+            expires: expire_at_s != 0,
+            ttl: ttl_s(expire_at_s, crate::clock::unix_ms() / 1000),
+        };
+        self.push(key, "", PushEvent::Refresh(refresh));
+        self.reschedule(key);
+    }
+}
