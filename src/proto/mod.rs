@@ -9,7 +9,7 @@
 //!
 //! | module | RFC | from → to |
 //! |---|---|---|
-//! | [`http`] | 9112 | bytes → request, chunked body; response → bytes |
+//! | [`http`] | 9112 | bytes → request, chunked body; response, chunks → bytes |
 //! | [`handshake`] | 6455 §4 | request → 101 or refusal; and the client's side of it |
 //! | [`frame`] | 6455 §5.2 | one frame's header, both ways |
 //! | [`mask`] | 6455 §5.3 | a client's payload, in place |
@@ -19,10 +19,14 @@
 //! | [`proxy`] | - | the PROXY protocol's header, versions 1 and 2 |
 //! | [`message`] | 6455 §5.4 | bytes → whole messages and control frames |
 //! | [`centrifuge`] | - | the Centrifuge client protocol: commands; replies and pushes |
+//! | [`sockjs`] | - | SockJS 0.3.3: frames; messages, URLs |
+//! | [`sse`] | - | server-sent events |
+//! | [`cursor`] | - | where a client of the plain dialect stands |
 //! | [`deflate`] | 7692 | compressed messages, both ways, and the agreement on them |
 
 pub mod centrifuge;
 pub mod close;
+pub mod cursor;
 pub mod deflate;
 pub mod frame;
 pub mod handshake;
@@ -31,4 +35,6 @@ pub mod mask;
 pub mod message;
 pub mod origin;
 pub mod proxy;
+pub mod sockjs;
+pub mod sse;
 pub mod utf8;

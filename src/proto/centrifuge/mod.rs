@@ -10,11 +10,15 @@
 //! | [`values`] | commands, replies, pushes and what is in them |
 //! | [`payload`] | applications' data |
 //! | [`codes`] | errors, disconnects, unsubscribes |
+//! | [`filter`] | which publications a subscriber wants |
+//! | [`fossil`] | deltas between publications |
 //! | `fields` | which fields each message has, for both formats |
 //! | `json`, `protobuf` | the formats |
 
 pub mod codes;
 mod fields;
+pub mod filter;
+pub mod fossil;
 mod json;
 mod lenient;
 pub mod payload;

@@ -257,7 +257,7 @@ pub struct SubRefreshRequest {
     pub kind: i32,
 }
 
-/// A node of a tags filter as it was sent, unchecked.
+/// A node of a tags filter as it was sent, unchecked: [`super::filter::Filter::compile`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct FilterNode {

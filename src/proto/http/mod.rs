@@ -2,12 +2,14 @@
 //! differently is refused.
 
 mod body;
+mod chunk;
 mod forwarded;
 mod head;
 mod request;
 mod response;
 
 pub use body::{ChunkStep, ChunkedReader};
+pub use chunk::{LAST_CHUNK, append_chunk};
 pub use forwarded::forwarded_for;
 pub use head::{HeadLimits, HeadScanner};
 pub use request::{BodyLength, Method, Request, Version, decode_segment, parse_request};
