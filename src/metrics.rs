@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::memory::{Memory, resident_bytes};
+use crate::proto::centrifuge::Disconnect;
 
 /// A number that one thread writes and any thread reads.
 #[derive(Debug, Default)]
@@ -94,6 +95,33 @@ labels! {
         HttpError = "http_error",
         /// There was no room for the connection.
         Refused = "refused",
+        /// A client's command made no sense.
+        BadCommand = "bad_command",
+        /// A client's token was not good.
+        InvalidToken = "invalid_token",
+        /// A client did not ask to connect in time.
+        Stale = "stale",
+        /// A client's token or subscription expired.
+        Expired = "expired",
+        /// The backend or an operator ended the connection.
+        Disconnected = "disconnected",
+    }
+}
+
+impl CloseReason {
+    /// What a disconnect of a client counts as.
+    pub fn of(disconnect: &Disconnect) -> Self {
+        match disconnect {
+            Disconnect::InvalidToken => Self::InvalidToken,
+            Disconnect::Stale => Self::Stale,
+            Disconnect::ConnectionExpired | Disconnect::SubscriptionExpired => Self::Expired,
+            Disconnect::Slow => Self::SlowConsumer,
+            Disconnect::NoPong => Self::HeartbeatTimeout,
+            Disconnect::Shutdown => Self::GoingAway,
+            Disconnect::Custom { .. } => Self::Disconnected,
+            Disconnect::PermissionDenied | Disconnect::ConnectionLimit => Self::Policy,
+            _ => Self::BadCommand,
+        }
     }
 }
 

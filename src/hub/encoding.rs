@@ -53,8 +53,6 @@ pub enum Framing {
     Chunks,
     /// A response in chunks, each a server-sent event.
     Events,
-    /// The same for a client of several channels: every event names its channel.
-    NamedEvents,
     /// Parts of one response: a comma behind each.
     Items,
     /// WebSocket frames, each a SockJS array of one message.
@@ -63,8 +61,6 @@ pub enum Framing {
     SockJsChunks,
     /// A response in chunks, each a server-sent event with a SockJS array of one message.
     SockJsEvents,
-    /// JSON strings with a comma behind each, to be put into one SockJS array.
-    SockJsItems,
 }
 
 /// What of a channel's traffic a subscriber wants, and how the channel is named to it.

@@ -24,6 +24,8 @@ pub enum CloseCode {
     InternalError = 1011,
     /// This side is overloaded; the peer may come back later.
     TryAgainLater = 1013,
+    /// The peer wants to go on from where nothing is known any more (private use).
+    CannotResume = 4003,
     /// The peer does not read fast enough (private use).
     SlowConsumer = 4004,
     /// The peer did not answer pings in time (private use).
@@ -34,6 +36,12 @@ impl CloseCode {
     /// The number that goes on the wire.
     pub const fn code(self) -> u16 {
         self as u16
+    }
+}
+
+impl From<CloseCode> for u16 {
+    fn from(code: CloseCode) -> Self {
+        code.code()
     }
 }
 

@@ -217,10 +217,10 @@ pub fn encode_compressed_frame(
 
 /// Appends a server's Close frame. The reason is cut after the last character that ends within 123
 /// bytes.
-pub fn encode_close(out: &mut Vec<u8>, code: CloseCode, reason: &str) {
+pub fn encode_close(out: &mut Vec<u8>, code: impl Into<u16>, reason: &str) {
     let reason_len = reason.floor_char_boundary(CLOSE_REASON_BYTES_MAX);
     encode_header(out, true, Opcode::Close, None, 2 + reason_len);
-    out.extend_from_slice(&code.code().to_be_bytes());
+    out.extend_from_slice(&code.into().to_be_bytes());
     out.extend(reason.bytes().take(reason_len));
 }
 

@@ -19,6 +19,7 @@
 //! | [`proxy`] | - | the PROXY protocol's header, versions 1 and 2 |
 //! | [`message`] | 6455 §5.4 | bytes → whole messages and control frames |
 //! | [`centrifuge`] | - | the Centrifuge client protocol: commands; replies and pushes |
+//! | [`envelope`] | - | what the plain dialect says besides the data |
 //! | [`sockjs`] | - | SockJS 0.3.3: frames; messages, URLs |
 //! | [`sse`] | - | server-sent events |
 //! | [`cursor`] | - | where a client of the plain dialect stands |
@@ -28,6 +29,7 @@ pub mod centrifuge;
 pub mod close;
 pub mod cursor;
 pub mod deflate;
+pub mod envelope;
 pub mod frame;
 pub mod handshake;
 pub mod http;

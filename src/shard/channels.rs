@@ -3,24 +3,11 @@
 use std::sync::Arc;
 
 use crate::hub::{Encoding, Interest, Key, Position, Refused};
-use crate::proto::deflate::DeflateParams;
 
 use super::Core;
 use super::asks::Presence;
 use super::inbox::{Join, Joined, Message};
-use super::session::{Purpose, Subscription};
-
-/// A request that is to become a WebSocket.
-pub struct Upgrade {
-    /// The client's `Sec-WebSocket-Key`, checked.
-    pub key: String,
-    /// What the client's messages will mean.
-    pub purpose: Purpose,
-    /// The channel it listens to, if any.
-    pub channel: Option<Arc<str>>,
-    /// What was agreed on compression.
-    pub deflate: Option<DeflateParams>,
-}
+use super::session::Subscription;
 
 /// Whether a shard hears of a channel yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,7 +126,9 @@ impl Core {
         for form in subscription.encoding.forms() {
             channel.encodings.remove(form);
         }
-        channel.release_filter(subscription.encoding.selection.filter());
+        if let Some(filter) = subscription.encoding.selection.filter() {
+            channel.release_filter(filter);
+        }
         channel
             .subscribers
             .remove(subscription.position, |slot, position| {

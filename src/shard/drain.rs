@@ -2,6 +2,7 @@
 
 use crate::hub::Key;
 use crate::metrics::CloseReason;
+use crate::proto::centrifuge::Disconnect;
 use crate::proto::close::CloseCode;
 
 use super::session::Stage;
@@ -45,6 +46,15 @@ impl Core {
             return false;
         };
         match &mut session.stage {
+            Stage::WebSocket(_) | Stage::Stream(_) if session.client().is_some() => {
+                let reason = CloseReason::GoingAway;
+                self.disconnect(key, &Disconnect::Shutdown, reason);
+                true
+            }
+            Stage::Stream(_) => {
+                self.end_stream(key, CloseReason::GoingAway);
+                true
+            }
             Stage::WebSocket(_) => {
                 let text = "server is going away";
                 self.close(key, CloseCode::GoingAway, text, CloseReason::GoingAway);

@@ -3,13 +3,12 @@
 use std::net::IpAddr;
 
 use crate::hub::{Position, Refused};
-use crate::proto::deflate::DeflateParams;
 use crate::proto::http::{
     BodyLength, ChunkedReader, HeadLimits, HeadScanner, HttpError, Request, parse_request,
 };
 use crate::proto::proxy::{NotAProxyHeader, ProxiedClient, parse_proxy_header};
 
-use super::session::Purpose;
+use super::opening::Awaiting;
 use super::{Headers, Reply};
 
 /// Bytes of heads and bodies of a connection that may wait beyond the request being received.
@@ -53,17 +52,8 @@ pub(super) enum Phase {
         reply: PublishReply,
         connection: ConnectionPlan,
     },
-    /// The owner of a channel has yet to say that it delivers here.
-    AwaitJoined { accept: Accept },
-}
-
-/// A WebSocket that is about to open.
-pub(super) struct Accept {
-    /// The client's `Sec-WebSocket-Key`.
-    pub key: String,
-    pub purpose: Purpose,
-    /// What was agreed on compression.
-    pub deflate: Option<DeflateParams>,
+    /// The owner of a channel has yet to say that it delivers here, or what was missed.
+    AwaitJoined(Box<Awaiting>),
 }
 
 /// What follows the answer on this connection.
@@ -153,7 +143,7 @@ impl HttpStage {
     pub fn is_paused(&self) -> bool {
         matches!(
             self.phase,
-            Phase::AwaitPublished { .. } | Phase::AwaitJoined { .. }
+            Phase::AwaitPublished { .. } | Phase::AwaitJoined(_)
         )
     }
 
@@ -216,7 +206,7 @@ impl HttpStage {
                     _ => Ok(Progress::More),
                 }
             }
-            Phase::AwaitPublished { .. } | Phase::AwaitJoined { .. } => Ok(Progress::More),
+            Phase::AwaitPublished { .. } | Phase::AwaitJoined(_) => Ok(Progress::More),
         }
     }
 

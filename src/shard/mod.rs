@@ -11,10 +11,17 @@
 //! | `addresses` | connections by client address, over all shards |
 //! | `session` | what is remembered of one connection |
 //! | `receive` | waiting for sockets, bytes in |
-//! | `requests`, `http` | of an HTTP connection: requests, answers, the upgrade |
+//! | `requests`, `http` | of an HTTP connection: requests, answers |
+//! | `opening` | what an HTTP connection becomes: a WebSocket, a response that goes on |
 //! | `frames` | of a WebSocket: messages, and what they lead to |
 //! | `send` | bytes out: the one outbox and how a session ends |
-//! | `channels` | publish, subscribe, and their traffic between shards |
+//! | `channels` | who hears of which channel, and the traffic between shards |
+//! | `publish` | publications: to their owner, their offset, and on to the shards |
+//! | `owner`, `asks` | what else the owner of a channel is asked |
+//! | `scribe` | publications in every form |
+//! | `client` | a Centrifuge client |
+//! | `connecting`, `commands`, `subscriptions` | how it is let in, what it wants, its subscriptions |
+//! | `users` | the connections of a user |
 //! | `fanout` | passes over the subscribers |
 //! | `baton` | turns of shards that share a core |
 //! | `timers` | deadlines: heartbeat, slow readers, time-outs |
@@ -25,8 +32,12 @@
 
 mod addresses;
 mod admission;
+mod asks;
 mod baton;
 mod channels;
+mod client;
+mod commands;
+mod connecting;
 mod doorbell;
 mod drain;
 mod fanout;
@@ -34,16 +45,22 @@ mod frames;
 mod http;
 mod inbox;
 mod local_bell;
+mod opening;
+mod owner;
 mod park_flag;
 mod peer_log;
+mod publish;
 mod receive;
 mod requests;
+mod scribe;
 mod send;
 mod session;
+mod subscriptions;
 mod tasks;
 #[cfg(test)]
 mod testing;
 mod timers;
+mod users;
 
 // `park_flag` and `baton` name their atomics through here, so that a model checker can put its own in their place.
 use std::sync::atomic;
@@ -60,12 +77,12 @@ use bytes::Bytes;
 use crate::clock::{Clock, seconds_ceil};
 use crate::config::Config;
 use crate::hub::{
-    HeartbeatTimes, Key, LocalChannels, OutboxLimits, OwnedChannels, OwnedLimits, Slab, Wheel,
+    HeartbeatTimes, IdempotencyKeys, IdempotencyLimits, Key, LocalChannels, OutboxLimits, OwnedChannels, OwnedLimits, Slab, Wheel,
 };
 use crate::memory::Memory;
 use crate::metrics::{CloseReason, ShardMetrics};
 use crate::net::{GiveWay, Ready, Socket, Watch};
-use crate::proto::deflate::{Deflater, Inflater};
+use crate::proto::deflate::Inflater;
 use crate::proto::http::{HeadLimits, Request};
 use crate::proto::message::MessageLimits;
 
@@ -75,16 +92,27 @@ use baton::Ticket;
 use fanout::Pass;
 use local_bell::LocalBell;
 use peer_log::PeerLog;
+use scribe::Scribe;
 use session::Session;
+use users::Users;
 
 pub use addresses::AddressTable;
 pub use baton::Baton;
-pub use channels::{Submitted, Upgrade};
+pub use asks::{Action, AnswerTo, Order, Question, SubscribeOrder, Whom};
+pub use connecting::Tokens;
 pub use doorbell::{Doorbell, DoorbellWaiter};
 pub use http::PublishReply;
-pub use inbox::{Allowance, Inbox, Link, Message, Ports, connect};
+pub use inbox::{Allowance, Asker, Inbox, Link, Message, Ports, connect};
+pub use opening::{Carrier, Dialogue, Listen, NewClient, Opening};
+pub use publish::{PublishOptions, Submission, Submitted};
 pub use session::Purpose;
 pub use tasks::{Door, Opening, Reporter, ShardEvent, Turn, run};
+
+/// What one shard remembers of publications that carried a key, at most.
+const IDEMPOTENCY_LIMITS: IdempotencyLimits = IdempotencyLimits {
+    keys: 100_000,
+    bytes: 16 * 1024 * 1024,
+};
 
 /// What all shards see of each other: read-only but for the flag, the counters and the memory sampled.
 pub struct Shared {
@@ -104,6 +132,10 @@ pub struct Shared {
     pub memory: Memory,
     /// By core, where shards share cores: whose turn it is to make long passes. Otherwise empty.
     pub batons: Vec<Baton>,
+    /// What every shard verifies tokens with, to begin with.
+    pub tokens: Tokens,
+    /// Names this server to its clients.
+    pub node: Box<str>,
     /// Answers requests.
     pub handler: Handler,
     /// Log lines lost so far.
@@ -154,8 +186,8 @@ pub enum Answer {
     Reply(Reply),
     /// The owner of the channel will answer; this forms the reply then.
     AwaitPublished(PublishReply),
-    /// The connection becomes a WebSocket.
-    Upgrade(Upgrade),
+    /// The connection becomes something else.
+    Open(Opening),
 }
 
 /// Headers of a response: names, and values without control characters.
@@ -290,7 +322,12 @@ pub struct Core {
     links: Vec<Link>,
     /// Control messages wait for a place in another shard's inbox.
     has_waiting_control: bool,
-    deflater: Deflater,
+    scribe: Scribe,
+    idempotency: IdempotencyKeys,
+    users: Users,
+    tokens: Tokens,
+    /// Local channels whose owners have yet to hear how many subscribers they have here.
+    news: Vec<Key>,
     /// Away while frames are read.
     inflater: Option<Box<Inflater>>,
     /// Local channels whose next pass may begin.
@@ -321,7 +358,7 @@ impl Core {
         let shards = shared.metrics.len() as u32;
         let owned = OwnedLimits {
             channels: shared.config.channels.limit.div_ceil(shared.metrics.len()),
-            history_bytes: 0,
+            history_bytes: shared.config.history.bytes / shared.metrics.len(),
         };
         let mut random = fastrand::Rng::new();
         Self {
@@ -340,7 +377,14 @@ impl Core {
             random,
             links,
             has_waiting_control: false,
-            deflater: Deflater::default(),
+            scribe: Scribe {
+                compression_min_bytes: shared.config.websocket.compression_min_bytes,
+                ..Scribe::default()
+            },
+            idempotency: IdempotencyKeys::new(IDEMPOTENCY_LIMITS),
+            users: Users::default(),
+            tokens: shared.tokens.clone(),
+            news: Vec::new(),
             inflater: None,
             ready: VecDeque::new(),
             passes: VecDeque::new(),

@@ -218,19 +218,19 @@ impl Core {
                 let is_wanted = encoding
                     .selection
                     .filter()
-                    .is_none_or(|filter| passes(filters, filter, publication));
+                    .is_none_or(|filter| passes_number(filters, filter, publication));
                 if is_wanted {
                     let place = Place {
                         name,
                         local: local.slot,
                         epoch: position.epoch,
                     };
-                    scribe.publication(out, encoding, &place, publication, base.as_ref());
+                    scribe.publication(out, encoding, &place, publication, base.as_deref());
                 }
             },
         );
         let keeps_base = channel.encodings.has_deltas();
-        channel.base = keeps_base.then(|| publication.data.clone());
+        channel.base = keeps_base.then(|| Box::new(publication.data.clone()));
         if is_first && !channel.passing {
             self.ready.push_back(local);
         }
@@ -279,13 +279,17 @@ impl Core {
         };
         let is_first = channel.waiting.is_none();
         let scribe = &mut self.scribe;
-        let name = &channel.name;
+        let place = Place {
+            name: &channel.name,
+            local: event.local.slot,
+            epoch: channel.position.epoch,
+        };
         channel.waiting.get_or_insert_default().append_event(
             event.credit_bytes,
             &channel.encodings,
             |encoding, out| {
                 if encoding.selection.wants_events() {
-                    scribe.event(out, encoding, name, &event.info, event.is_join);
+                    scribe.event(out, encoding, &place, &event.info, event.is_join);
                 }
             },
         );
@@ -389,11 +393,13 @@ impl PublishOptions {
 }
 
 /// Whether a publication passes one of a channel's filters; a filter that is not there lets nothing pass.
-fn passes(filters: &[Option<(Filter, u32)>], filter: u8, publication: &Publication) -> bool {
-    let filter = filters.get(usize::from(filter) - 1);
-    let Some(Some((filter, _))) = filter else {
-        return false;
-    };
+fn passes_number(filters: &[(Filter, u32)], number: u8, publication: &Publication) -> bool {
+    let filter = filters.get(usize::from(number).wrapping_sub(1));
+    filter.is_some_and(|(filter, _)| passes(filter, publication))
+}
+
+/// Whether a publication passes a filter.
+pub(super) fn passes(filter: &Filter, publication: &Publication) -> bool {
     let tags = publication
         .extra
         .as_ref()

@@ -129,7 +129,7 @@ impl Core {
         let Some(session) = self.sessions.get(key) else {
             return;
         };
-        let is_open = matches!(session.stage, Stage::WebSocket(_));
+        let is_open = matches!(session.stage, Stage::WebSocket(_) | Stage::Stream(_));
         if session.outbox.is_none() || is_open {
             return self.end(key, reason, false);
         }
@@ -154,8 +154,8 @@ impl Core {
             Stage::Closing(closing) if closing.awaits == Awaits::CloseFrame => {
                 self.await_close(key, bytes);
             }
-            // This side has said everything; what still comes is thrown away.
-            Stage::Closing(_) | Stage::Busy => {}
+            // This side has said everything, or has nothing to be told; what comes is thrown away.
+            Stage::Closing(_) | Stage::Stream(_) | Stage::Busy => {}
         }
     }
 }

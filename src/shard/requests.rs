@@ -1,17 +1,14 @@
 //! An HTTP connection's bytes in: requests, their answers, and the way from HTTP to WebSocket.
 
-use crate::hub::{Encoding, Key, Position, Refused, Vitals};
+use crate::hub::{Key, Position, Refused};
 use crate::metrics::CloseReason;
-use crate::proto::deflate::DeflateParams;
-use crate::proto::handshake::write_switching_protocols;
 use crate::proto::http::{
     CONTINUE, ConnectionHeader, HttpError, Response, parse_request, write_response,
 };
-use crate::proto::message::MessageReader;
 
-use super::channels::{Subscribed, Upgrade};
-use super::http::{Accept, Body, ConnectionPlan, HttpStage, Phase, Progress};
-use super::session::{Deflate, Extras, Stage, WebSocketStage};
+use super::http::{Body, ConnectionPlan, HttpStage, Phase, Progress};
+use super::opening::{Heard, Opening};
+use super::session::Stage;
 use super::{Answer, Core, Exchange, Headers, Reply};
 
 /// Bytes of requests being received that one shard holds, over all its connections.
@@ -151,13 +148,13 @@ impl Core {
         let mut connection = ConnectionPlan::of(&request);
         connection.keep_alive &= self.may_keep_alive(http);
         match (self.shared.handler.answer)(self, &exchange) {
-            Answer::Reply(reply) => Ok(self.reply(key, http, &reply, connection)),
+            Answer::Reply(reply) => Ok(self.http_reply(key, http, &reply, connection)),
             Answer::AwaitPublished(reply) => {
                 http.deadline_s = self.now_s() + self.limits.body_pace.timeout_s;
                 http.phase = Phase::AwaitPublished { reply, connection };
                 Ok(After::Wait)
             }
-            Answer::Upgrade(upgrade) => Ok(self.upgrade(key, http, upgrade, connection)),
+            Answer::Open(opening) => Ok(self.begin_opening(key, http, opening, connection)),
         }
     }
 
@@ -167,7 +164,7 @@ impl Core {
     }
 
     /// Sends an answer. The connection then waits for its next request, or ends.
-    fn reply(
+    pub(super) fn http_reply(
         &mut self,
         key: Key,
         http: &mut HttpStage,
@@ -252,7 +249,7 @@ impl Core {
                 self.put_http(key, http);
                 self.finish(key, CloseReason::HttpDone);
             }
-            After::Open(accept) => self.open(key, *http, accept),
+            After::Open(opening, heard) => self.open(key, *http, *opening, heard),
         }
     }
 
@@ -265,12 +262,12 @@ impl Core {
             return self.put_http(key, http);
         };
         http.phase = Phase::Head;
-        let after = self.reply(key, &mut http, &reply(outcome), connection);
+        let after = self.http_reply(key, &mut http, &reply(outcome), connection);
         self.go_on(key, http, after);
     }
 
     /// After an answer that had to be waited for: the next request may be there already.
-    fn go_on(&mut self, key: Key, http: Box<HttpStage>, after: After) {
+    pub(super) fn go_on(&mut self, key: Key, http: Box<HttpStage>, after: After) {
         match after {
             After::Next => self.run_http(key, http),
             after => self.after_answer(key, http, after),
@@ -278,7 +275,7 @@ impl Core {
         self.watch(key);
     }
 
-    fn take_http(&mut self, key: Key) -> Option<Box<HttpStage>> {
+    pub(super) fn take_http(&mut self, key: Key) -> Option<Box<HttpStage>> {
         let stage = &mut self.sessions.get_mut(key)?.stage;
         match std::mem::replace(stage, Stage::Busy) {
             Stage::Http(http) => Some(http),
@@ -289,7 +286,7 @@ impl Core {
         }
     }
 
-    fn put_http(&mut self, key: Key, http: Box<HttpStage>) {
+    pub(super) fn put_http(&mut self, key: Key, http: Box<HttpStage>) {
         match self.sessions.get_mut(key) {
             Some(session) if matches!(session.stage, Stage::Busy) => {
                 session.stage = Stage::Http(http);
@@ -299,132 +296,23 @@ impl Core {
             _ => self.count_request_bytes(http.held_bytes(), 0),
         }
     }
-
-    fn upgrade(
-        &mut self,
-        key: Key,
-        http: &mut HttpStage,
-        upgrade: Upgrade,
-        connection: ConnectionPlan,
-    ) -> After {
-        if let Err(refused) = self.admit_handshake() {
-            return self.reply(key, http, &refused, connection);
-        }
-        let accept = Accept {
-            key: upgrade.key,
-            purpose: upgrade.purpose,
-            deflate: upgrade.deflate,
-        };
-        let subscribed = match &upgrade.channel {
-            Some(channel) => self.subscribe(key, channel, encoding(upgrade.deflate)),
-            None => Subscribed::Now,
-        };
-        match subscribed {
-            Subscribed::Now => After::Open(accept),
-            Subscribed::Pending => {
-                http.deadline_s = self.now_s() + self.limits.ready_timeout_s;
-                http.phase = Phase::AwaitJoined { accept };
-                After::Wait
-            }
-            Subscribed::Refused => self.reply(key, http, &too_many_channels(), connection),
-        }
-    }
-
-    /// In what form a session that waits for the owner of its channel will get publications. `None` if
-    /// it does not wait.
-    pub(super) fn awaited_encoding(&self, key: Key) -> Option<Encoding> {
-        match self.stage(key) {
-            Some(Stage::Http(http)) => match &http.phase {
-                Phase::AwaitJoined { accept } => Some(encoding(accept.deflate)),
-                _ => None,
-            },
-            _ => None,
-        }
-    }
-
-    /// The owner delivers now: the WebSocket that waited for it opens.
-    pub(super) fn open_joined(&mut self, key: Key) {
-        let Some(mut http) = self.take_http(key) else {
-            return;
-        };
-        match std::mem::replace(&mut http.phase, Phase::Head) {
-            Phase::AwaitJoined { accept } => {
-                self.go_on(key, http, After::Open(accept));
-            }
-            phase => {
-                http.phase = phase;
-                self.put_http(key, http);
-            }
-        }
-    }
-
-    /// The channel a WebSocket waited for cannot be opened.
-    pub(super) fn refuse_joined(&mut self, key: Key) {
-        if matches!(self.stage(key), Some(Stage::Http(_))) {
-            self.reply_and_finish(key, &too_many_channels(), CloseReason::Refused);
-        }
-    }
-
-    /// Answers 101; what came after the request belongs to the WebSocket.
-    fn open(&mut self, key: Key, http: HttpStage, accept: Accept) {
-        let mut switching = Vec::with_capacity(160);
-        write_switching_protocols(&mut switching, &accept.key, None, accept.deflate.as_ref());
-        let extras = accept.deflate.map(|params| {
-            Box::new(Extras {
-                deflate: Some(Deflate::new(params)),
-                ..Extras::default()
-            })
-        });
-        self.count_request_bytes(http.held_bytes(), 0);
-        let first_ping_s = self
-            .random
-            .u32(1..=self.limits.heartbeat.ping_interval_s.max(1));
-        let now_s = self.now_s();
-        let Some(session) = self.sessions.get_mut(key) else {
-            return;
-        };
-        session.vitals = Vitals::new(now_s, first_ping_s);
-        session.stage = Stage::WebSocket(WebSocketStage {
-            reader: MessageReader::new(),
-            extras,
-            message_deadline_s: 0,
-            purpose: accept.purpose,
-        });
-        self.send(key, switching);
-        self.reschedule(key);
-        let mut rest = http.input;
-        if !rest.is_empty() {
-            self.receive_frames(key, &mut rest);
-        }
-    }
-}
-
-/// In what form a session gets publications. Where the server's messages refer to earlier ones, they
-/// are compressed for each session by itself, from the plain frames.
-fn encoding(deflate: Option<DeflateParams>) -> Encoding {
-    match deflate {
-        Some(params) if params.server_no_context_takeover => Encoding::Deflate {
-            window_bits: params.server_window_bits(),
-        },
-        _ => Encoding::Plain,
-    }
 }
 
 /// What follows an answer.
-enum After {
+pub(super) enum After {
     /// The next request.
     Next,
     /// An answer of another shard.
     Wait,
     /// The end of the connection.
     Finish,
-    /// A WebSocket.
-    Open(Accept),
+    /// Something else than requests and answers.
+    Open(Box<Opening>, Option<Heard>),
 }
 
 impl After {
     /// True if no further request is to be looked at now.
-    fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         !matches!(self, Self::Next)
     }
 }
@@ -451,12 +339,6 @@ impl From<HttpError> for Reply {
         }
         reply
     }
-}
-
-fn too_many_channels() -> Reply {
-    Reply::text(503, "too many channels")
-        .with("Retry-After", "5")
-        .closing()
 }
 
 #[cfg(test)]

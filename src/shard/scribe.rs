@@ -109,6 +109,28 @@ impl Scribe {
         self.message = message;
     }
 
+    /// Appends an event without data that says where a stream of events stands: it sets the client's last
+    /// event id. With a gap it says so too.
+    pub fn mark(&mut self, out: &mut Vec<u8>, cursor: &str, is_gap: bool) {
+        let mut frame = std::mem::take(&mut self.frame);
+        frame.clear();
+        if is_gap {
+            let event = sse::Event {
+                id: Some(cursor),
+                event: Some("longwire.gap"),
+                data: b"{}",
+            };
+            sse::append_event(&mut frame, &event);
+        } else {
+            // Without data no event is dispatched, and the id counts all the same.
+            frame.extend_from_slice(b"id: ");
+            frame.extend_from_slice(cursor.as_bytes());
+            frame.extend_from_slice(b"\n\n");
+        }
+        append_chunk(out, &frame);
+        self.frame = frame;
+    }
+
     /// Appends one message as the connection frames it. Of `encoding` only the framing matters.
     pub fn say(&mut self, out: &mut Vec<u8>, encoding: Encoding, opcode: Opcode, bytes: &[u8]) {
         let message = Message {
@@ -127,7 +149,7 @@ impl Scribe {
         match encoding.framing {
             Framing::WebSocket => self.websocket_frame(out, opcode, bytes, encoding.window_bits),
             Framing::SockJsWebSocket => {
-                sockjs::append_array(&mut frame, &[bytes]);
+                sockjs::append_messages(&mut frame, [bytes]);
                 self.websocket_frame(out, Opcode::Text, &frame, encoding.window_bits);
             }
             Framing::Chunks => {
@@ -147,22 +169,18 @@ impl Scribe {
                 append_chunk(out, &frame);
             }
             Framing::SockJsChunks => {
-                sockjs::append_array(&mut frame, &[bytes]);
+                sockjs::append_messages(&mut frame, [bytes]);
                 frame.push(b'\n');
                 append_chunk(out, &frame);
             }
             Framing::SockJsEvents => {
                 frame.extend_from_slice(b"data: ");
-                sockjs::append_array(&mut frame, &[bytes]);
+                sockjs::append_messages(&mut frame, [bytes]);
                 frame.extend_from_slice(b"\r\n\r\n");
                 append_chunk(out, &frame);
             }
             Framing::Items => {
                 out.extend_from_slice(bytes);
-                out.push(b',');
-            }
-            Framing::SockJsItems => {
-                sockjs::append_string(out, bytes);
                 out.push(b',');
             }
         }

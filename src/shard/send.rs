@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::hub::{Key, Outbox};
 use crate::metrics::CloseReason;
+use crate::proto::centrifuge::Disconnect;
 use crate::proto::close::CloseCode;
 use crate::proto::frame::{Opcode, encode_close, encode_frame, frame_end};
 use crate::proto::message::{MessageReader, Violation};
@@ -91,11 +92,12 @@ impl Core {
         };
         match &mut deflate.server_window {
             Some(window) => self
+                .scribe
                 .deflater
                 .encode_frame_with_takeover(frame, opcode, payload, window),
             None => {
                 let bits = deflate.params.server_window_bits();
-                self.deflater.encode_frame(frame, opcode, payload, bits)
+                self.scribe.deflater.encode_frame(frame, opcode, payload, bits)
             }
         }
     }
@@ -161,6 +163,13 @@ impl Core {
     /// Closes a WebSocket: sends Close and waits for the client's, within the close timeout. Of what
     /// waits only the frame that is partly out still goes, so the Close never lands inside one.
     pub(super) fn close(&mut self, key: Key, code: CloseCode, text: &str, reason: CloseReason) {
+        self.close_with(key, code.code(), text, reason);
+    }
+
+    /// The same, with any code.
+    pub(super) fn close_with(&mut self, key: Key, code: u16, text: &str, reason: CloseReason) {
+        // While its client is still known.
+        self.unsubscribe(key);
         let (reader, extras) = match self.sessions.get_mut(key).map(|s| &mut s.stage) {
             Some(Stage::WebSocket(websocket)) => (
                 std::mem::take(&mut websocket.reader),
@@ -186,7 +195,7 @@ impl Core {
             _ => CloseReason::ProtocolError,
         };
         self.begin_closing(key, MessageReader::new(), Awaits::Flush, reason);
-        self.send_close_frame(key, violation.code, violation.reason);
+        self.send_close_frame(key, violation.code.code(), violation.reason);
         self.finish(key, reason);
     }
 
@@ -194,6 +203,9 @@ impl Core {
     pub(super) fn close_slow_reader(&mut self, key: Key) {
         let reason = CloseReason::SlowConsumer;
         match self.sessions.get(key).map(|session| &session.stage) {
+            Some(Stage::WebSocket(_)) if self.client(key).is_ok() => {
+                self.disconnect(key, &Disconnect::Slow, reason);
+            }
             Some(Stage::WebSocket(_)) => {
                 self.close(key, CloseCode::SlowConsumer, "reading too slowly", reason);
             }
@@ -279,7 +291,7 @@ impl Core {
         self.watch(key);
     }
 
-    fn send_close_frame(&mut self, key: Key, code: CloseCode, text: &str) {
+    fn send_close_frame(&mut self, key: Key, code: u16, text: &str) {
         let mut frame = Vec::new();
         encode_close(&mut frame, code, text);
         self.send_cut(key, frame);

@@ -21,6 +21,7 @@ use super::client::{
 };
 use super::commands::Refusal;
 use super::inbox::Asker;
+use super::publish::passes;
 
 /// What a token, the backend or the configuration says of a subscription that may be.
 #[derive(Default)]
@@ -88,7 +89,7 @@ impl Core {
             Some(_) if !options.allow_tags_filter || !request.delta.is_empty() => {
                 return Err(ErrorCode::BadRequest.into());
             }
-            Some(node) => Some(Filter::compile(node).map_err(|_| ErrorCode::BadRequest)?),
+            Some(node) => Some(Filter::compile(node.clone()).map_err(|_| ErrorCode::BadRequest)?),
         };
         Ok((options, filter))
     }
@@ -157,7 +158,7 @@ impl Core {
                 ErrorCode::PermissionDenied.into()
             }
         })?;
-        if self.tokens.revocations.is_revoked(&claims.identity(), now_s) {
+        if self.tokens.revocations.is_revoked(claims.identity(), now_s) {
             return Err(ErrorCode::PermissionDenied.into());
         }
         if claims.expire_at_s.is_some_and(|expire_s| expire_s <= now_s) {
@@ -346,7 +347,7 @@ impl Core {
         let publications = match &wanted.filter {
             Some(filter) => publications
                 .into_iter()
-                .filter(|publication| super::publish::passes(filter, publication))
+                .filter(|publication| passes(filter, publication))
                 .collect(),
             None => publications,
         };
@@ -498,8 +499,12 @@ impl Core {
 
     /// True if a session that waits for the channel at `local` also waits for what it missed there.
     pub(super) fn awaits_history(&self, key: Key, local: Key) -> bool {
-        let client = self.sessions.get(key).and_then(|session| session.client());
-        client.is_some_and(|client| client.awaits_history(local))
+        let awaited = self.awaited(key);
+        match self.client(key) {
+            Ok(client) => client.awaits_history(local),
+            Err(_) => awaited
+                .is_some_and(|awaiting| awaiting.local == local && awaiting.asked_history),
+        }
     }
 
     /// A client wants to leave a channel. That it is not there is no error.
@@ -542,6 +547,10 @@ impl Core {
 
     /// Takes a client out of all its channels, and out of all it waits for.
     pub(super) fn leave_all(&mut self, key: Key) {
+        if let Some(awaiting) = self.awaited(key) {
+            let local = awaiting.local;
+            self.let_go(local, key);
+        }
         let Ok(client) = self.client_mut(key) else {
             return;
         };

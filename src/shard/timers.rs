@@ -1,21 +1,22 @@
 //! Deadlines of sessions: one entry each in the wheel, at the earliest of its reasons.
 
-use bytes::Bytes;
-
 use crate::hub::{Key, Overrun, Pulse};
 use crate::metrics::CloseReason;
+use crate::proto::centrifuge::Disconnect;
 use crate::proto::close::CloseCode;
 use crate::proto::frame::encode_close;
 use crate::proto::message::Violation;
 
+use super::client::Client;
 use super::http::Phase;
 use super::session::Stage;
 use super::{Core, Reply};
 
-/// An unmasked Ping without payload.
-const PING: &[u8] = &[0x89, 0x00];
 /// Places of the channel table looked at per second, at least, for channels to forget.
 const SWEEP_PLACES: u32 = 1024;
+
+/// Channels whose owners are told in a second how many subscribers they have here.
+const NEWS_PER_SECOND: usize = 10_000;
 
 impl Core {
     /// Deals with up to `count` sessions whose deadline has come. True if there may be more.
@@ -40,6 +41,8 @@ impl Core {
         self.owned
             .forget_idle(places, self.limits.channel_idle_s, now_s);
         self.metrics.channels.set(self.owned.len() as u64);
+        self.idempotency.forget_expired(now_s);
+        self.tell_news(NEWS_PER_SECOND);
         self.relieve_memory();
     }
 
@@ -58,13 +61,16 @@ impl Core {
                 0 => session.vitals.deadline_s(),
                 message_s => session.vitals.deadline_s().min(message_s),
             },
+            Stage::Stream(_) => session.vitals.deadline_s(),
             Stage::Busy => u32::MAX,
         };
         let of_outbox = session
             .outbox
             .as_ref()
             .map_or(u32::MAX, |outbox| outbox.deadline_s(&self.limits.outbox));
-        self.wheel.schedule(key.slot, of_stage.min(of_outbox));
+        let of_client = session.client().map_or(u32::MAX, Client::deadline_s);
+        let deadline_s = of_stage.min(of_outbox).min(of_client);
+        self.wheel.schedule(key.slot, deadline_s);
     }
 
     fn expire_session(&mut self, key: Key, now_s: u32) {
@@ -94,12 +100,32 @@ impl Core {
                 if message_s != 0 && now_s >= message_s {
                     self.expire_message(key);
                 } else {
-                    let pulse = session.vitals.pulse(&self.limits.heartbeat, now_s);
-                    self.act_on(key, pulse);
+                    self.expire_open(key, now_s);
                 }
             }
+            (Stage::Stream(_), None) => self.expire_open(key, now_s),
             (Stage::Busy, None) => {}
         }
+    }
+
+    /// An open connection's deadline: of its heartbeat, or of what its client was given for a time.
+    fn expire_open(&mut self, key: Key, now_s: u32) {
+        if self.client(key).is_ok() {
+            self.expire_client(key, now_s);
+        }
+        let times = self.heartbeat_of(key);
+        let is_one_way = self.is_one_way(key);
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        if matches!(session.stage, Stage::Closing(_)) {
+            return;
+        }
+        if is_one_way {
+            session.vitals.received(now_s);
+        }
+        let pulse = session.vitals.pulse(&times, now_s);
+        self.act_on(key, pulse);
     }
 
     fn act_on(&mut self, key: Key, pulse: Pulse) {
@@ -126,13 +152,12 @@ impl Core {
         }
     }
 
-    fn ping(&mut self, key: Key) {
-        self.metrics.heartbeat_pings.add(1);
-        self.send(key, Bytes::from_static(PING));
-    }
-
     /// Nobody answers: a Close in case somebody still reads, then the end, without waiting.
     fn end_dead(&mut self, key: Key) {
+        if self.client(key).is_ok() {
+            let reason = CloseReason::HeartbeatTimeout;
+            return self.disconnect(key, &Disconnect::NoPong, reason);
+        }
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
@@ -183,7 +208,7 @@ impl Core {
                 let reply = Reply::text(408, "request not complete in time").closing();
                 self.reply_and_finish(key, &reply, CloseReason::RequestTimeout);
             }
-            Phase::AwaitPublished { .. } | Phase::AwaitJoined { .. } => {
+            Phase::AwaitPublished { .. } | Phase::AwaitJoined(_) => {
                 let reply = Reply::text(504, "no answer in time; the outcome is unknown").closing();
                 self.reply_and_finish(key, &reply, CloseReason::RequestTimeout);
             }

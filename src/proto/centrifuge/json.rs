@@ -242,7 +242,7 @@ fn write_json<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
     let _ = serde_json::to_writer(out, value);
 }
 
-fn write_payload(out: &mut Vec<u8>, payload: PayloadRef<'_>) {
+pub(super) fn write_payload(out: &mut Vec<u8>, payload: PayloadRef<'_>) {
     match payload.kind {
         PayloadKind::Json => write_compact(out, payload.bytes),
         PayloadKind::Text => write_json(out, &String::from_utf8_lossy(payload.bytes)),

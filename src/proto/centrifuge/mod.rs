@@ -177,6 +177,11 @@ pub fn encode_publication_push(
     encode_push(out, format, unidirectional, &Push { channel, event });
 }
 
+/// Appends data as the JSON format carries it: JSON without line feeds, text and base64 as strings.
+pub fn append_json(out: &mut Vec<u8>, data: PayloadRef<'_>) {
+    json::write_payload(out, data);
+}
+
 fn encode(out: &mut Vec<u8>, format: Format, message: &impl fields::Message) {
     match format {
         Format::Json => json::encode(out, message),

@@ -13,7 +13,7 @@ pub use chunk::{LAST_CHUNK, append_chunk};
 pub use forwarded::forwarded_for;
 pub use head::{HeadLimits, HeadScanner};
 pub use request::{BodyLength, Method, Request, Version, decode_segment, parse_request};
-pub use response::{CONTINUE, ConnectionHeader, Response, write_response};
+pub use response::{CONTINUE, ConnectionHeader, Response, write_response, write_stream_head};
 
 /// A refused request: the answer's status and a reason for its body. The text is fixed, never the
 /// request's own bytes.

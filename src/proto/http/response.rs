@@ -62,6 +62,25 @@ pub fn write_response(
     }
 }
 
+/// Appends the head of a 200 whose body goes on in chunks, and that nobody may keep or hold back.
+pub fn write_stream_head(out: &mut Vec<u8>, content_type: &str, headers: &[(&str, &str)]) {
+    write_status_line(out, 200);
+    write_header(out, "Content-Type", content_type);
+    write_header(out, "Transfer-Encoding", "chunked");
+    write_header(out, "Connection", "close");
+    write_header(
+        out,
+        "Cache-Control",
+        "private, no-cache, no-store, must-revalidate, max-age=0, no-transform",
+    );
+    // nginx passes on what comes at once only if it is told to.
+    write_header(out, "X-Accel-Buffering", "no");
+    for (name, value) in headers {
+        write_header(out, name, value);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
 fn write_status_line(out: &mut Vec<u8>, status: u16) {
     out.extend_from_slice(b"HTTP/1.1 ");
     write_decimal(out, usize::from(status));

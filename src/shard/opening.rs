@@ -1,0 +1,500 @@
+//! What an HTTP connection becomes when it is more than requests and answers: a WebSocket, or a response that
+//! goes on.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::hub::{
+    ClientInfo, Dialect, Encoding, Framing, Key, Position, Recovery, Selection, Since, Vitals,
+};
+use crate::metrics::CloseReason;
+use crate::proto::centrifuge::Format;
+use crate::proto::close::CloseCode;
+use crate::proto::deflate::DeflateParams;
+use crate::proto::frame::Opcode;
+use crate::proto::handshake::write_switching_protocols;
+use crate::proto::http::{ConnectionHeader, StreamHead, write_stream_head};
+use crate::proto::message::MessageReader;
+use crate::proto::{cursor::Cursor, envelope, sse};
+
+use super::asks::{AnswerTo, Question, RecoveryWish};
+use super::channels::Hearing;
+use super::client::Client;
+use super::http::{ConnectionPlan, HttpStage, Phase};
+use super::inbox::Asker;
+use super::requests::After;
+use super::session::{Deflate, Extras, Purpose, Stage, StreamStage, WebSocketStage};
+use super::{Core, Headers, Reply, scribe};
+
+/// What a connection is about to become.
+pub struct Opening {
+    /// What carries its messages.
+    pub carrier: Carrier,
+    /// What they are about.
+    pub dialogue: Dialogue,
+}
+
+/// What carries the messages of a connection.
+pub enum Carrier {
+    /// A WebSocket.
+    WebSocket {
+        /// The client's `Sec-WebSocket-Key`, checked.
+        key: String,
+        /// The subprotocol that was agreed on.
+        protocol: Option<&'static str>,
+        /// What was agreed on compression.
+        deflate: Option<DeflateParams>,
+    },
+    /// A response that goes on.
+    Stream {
+        /// How messages are told apart in it.
+        framing: Framing,
+        /// The response's media type.
+        content_type: &'static str,
+        /// What comes before the first message.
+        preamble: &'static [u8],
+    },
+}
+
+/// What a connection is for.
+pub enum Dialogue {
+    /// The plain dialect.
+    Plain {
+        /// What the client's messages will mean.
+        purpose: Purpose,
+        /// What it listens to, if anything.
+        listen: Option<Listen>,
+    },
+    /// The Centrifuge protocol.
+    Centrifuge(NewClient),
+}
+
+/// A channel somebody listens to in the plain dialect.
+#[derive(Clone, Debug)]
+pub struct Listen {
+    /// The channel's name.
+    pub channel: Arc<str>,
+    /// What is said about each publication.
+    pub dialect: Dialect,
+    /// What the listener has.
+    pub since: Option<Since>,
+}
+
+/// A client that is about to begin with the Centrifuge protocol.
+#[derive(Clone, Debug)]
+pub struct NewClient {
+    /// The format it speaks.
+    pub format: Format,
+    /// It only listens.
+    pub is_uni: bool,
+    /// Pings are to be the WebSocket's own.
+    pub pings_by_frame: bool,
+    /// What it sends comes by other connections, which must name the session.
+    pub has_session: bool,
+    /// What it said already: commands, or for one that only listens its request to connect.
+    pub first: Bytes,
+}
+
+/// An opening that waits for the owner of its channel.
+pub(super) struct Awaiting {
+    opening: Opening,
+    /// The channel in this shard's table.
+    pub local: Key,
+    /// The owner has been asked for what was missed.
+    pub asked_history: bool,
+    connection: ConnectionPlan,
+}
+
+/// A channel that is delivered here, and what a listener missed of it.
+pub(super) struct Heard {
+    local: Key,
+    recovery: Option<Recovery>,
+}
+
+impl Core {
+    /// Begins to make of a connection what its request asks for.
+    pub(super) fn begin_opening(
+        &mut self,
+        key: Key,
+        http: &mut HttpStage,
+        opening: Opening,
+        connection: ConnectionPlan,
+    ) -> After {
+        if let Err(refused) = self.admit_handshake() {
+            return self.http_reply(key, http, &refused, connection);
+        }
+        if let Carrier::Stream { .. } = opening.carrier
+            && let Some(answer) = self.answer_streamless(key, http, connection)
+        {
+            return answer;
+        }
+        let Some(listen) = opening.dialogue.listen() else {
+            return After::Open(Box::new(opening), None);
+        };
+        let (name, since) = (Arc::clone(&listen.channel), listen.since);
+        let Some((local, hearing)) = self.hear(key, &name) else {
+            return self.http_reply(key, http, &too_many_channels(), connection);
+        };
+        let position = self.local.get_mut(local).map(|channel| channel.position);
+        let has_all = hearing == Hearing::Now && since.is_some() && since == position.map(Since::from);
+        let wish = RecoveryWish {
+            since,
+            latest_only: false,
+        };
+        let must_ask = since.is_some() && !has_all;
+        let owner = self.shared.owner_of(&name);
+        if hearing == Hearing::Now && (!must_ask || owner == self.id) {
+            let recovery = match (must_ask, position) {
+                (true, _) => self.recover_here(&name, wish),
+                (false, Some(position)) if has_all => Some(Recovery {
+                    recovered: true,
+                    publications: Vec::new(),
+                    position,
+                }),
+                _ => None,
+            };
+            return After::Open(Box::new(opening), Some(Heard { local, recovery }));
+        }
+        if must_ask {
+            if hearing == Hearing::Now {
+                self.hold(local, key);
+            }
+            let asker = Asker {
+                session: key,
+                tag: 0,
+            };
+            self.ask(owner, asker, &name, Question::Recover(wish));
+        }
+        http.deadline_s = self.now_s() + self.limits.ready_timeout_s;
+        http.phase = Phase::AwaitJoined(Box::new(Awaiting {
+            opening,
+            local,
+            asked_history: must_ask,
+            connection,
+        }));
+        After::Wait
+    }
+
+    /// Answers a client that cannot have a response that goes on, or only wants to know its head.
+    fn answer_streamless(
+        &mut self,
+        key: Key,
+        http: &mut HttpStage,
+        connection: ConnectionPlan,
+    ) -> Option<After> {
+        if connection.is_http10 {
+            let line = "a response that goes on needs HTTP/1.1 (nginx: proxy_http_version 1.1)";
+            let reply = Reply::text(505, line).closing();
+            return Some(self.http_reply(key, http, &reply, connection));
+        }
+        if connection.head_only {
+            let reply = Reply::text(200, "").closing();
+            return Some(self.http_reply(key, http, &reply, connection));
+        }
+        None
+    }
+
+    /// A channel is delivered here now: whoever waited only for that goes on.
+    pub(super) fn heard(&mut self, local: Key, key: Key) {
+        if self.client(key).is_ok() {
+            return self.client_heard(key, local);
+        }
+        let waits = |awaiting: &Awaiting| awaiting.local == local && !awaiting.asked_history;
+        if let Some((http, awaiting)) = self.take_awaiting(key, waits) {
+            let heard = Heard {
+                local,
+                recovery: None,
+            };
+            self.go_on(key, http, After::Open(Box::new(awaiting.opening), Some(heard)));
+        }
+    }
+
+    /// The owner said what a listener missed.
+    pub(super) fn opening_answered(&mut self, key: Key, answer: AnswerTo) {
+        let Some((http, awaiting)) = self.take_awaiting(key, |awaiting| awaiting.asked_history)
+        else {
+            return;
+        };
+        let local = awaiting.local;
+        let recovery = match answer {
+            AnswerTo::Recovery(recovery) => Some(recovery),
+            _ => None,
+        };
+        let heard = Heard { local, recovery };
+        self.go_on(key, http, After::Open(Box::new(awaiting.opening), Some(heard)));
+        self.let_go(local, key);
+    }
+
+    /// A channel that a session waited for cannot be opened.
+    pub(super) fn refuse_joined(&mut self, key: Key, local: Key) {
+        if self.client(key).is_ok() {
+            return self.client_refused(key, local);
+        }
+        if matches!(self.stage(key), Some(Stage::Http(_))) {
+            let reply = too_many_channels();
+            self.reply_and_finish(key, &reply, CloseReason::Refused);
+        }
+    }
+
+    /// The channel whose owner an HTTP connection waits for.
+    pub(super) fn awaited(&self, key: Key) -> Option<&Awaiting> {
+        match self.stage(key)? {
+            Stage::Http(http) => match &http.phase {
+                Phase::AwaitJoined(awaiting) => Some(awaiting),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    fn take_awaiting(
+        &mut self,
+        key: Key,
+        is_meant: impl Fn(&Awaiting) -> bool,
+    ) -> Option<(Box<HttpStage>, Awaiting)> {
+        self.awaited(key).filter(|awaiting| is_meant(awaiting))?;
+        let mut http = self.take_http(key)?;
+        match std::mem::replace(&mut http.phase, Phase::Head) {
+            Phase::AwaitJoined(awaiting) => Some((http, *awaiting)),
+            phase => {
+                http.phase = phase;
+                self.put_http(key, http);
+                None
+            }
+        }
+    }
+
+    /// Makes of a connection what it is to be. What came after the request belongs to that.
+    pub(super) fn open(&mut self, key: Key, http: HttpStage, opening: Opening, heard: Option<Heard>) {
+        self.count_request_bytes(http.held_bytes(), 0);
+        let Opening { carrier, dialogue } = opening;
+        let head = opening_head(&carrier, &http.answer_headers);
+        let first_ping_s = self
+            .random
+            .u32(1..=self.limits.heartbeat.ping_interval_s.max(1));
+        let (now_s, expires_s) = (self.now_s(), self.stale_deadline_s());
+        let client = match &dialogue {
+            Dialogue::Centrifuge(new) => {
+                let mut client = Client::new(self.new_info(key), new.format, new.is_uni, expires_s);
+                client.pings_by_frame = new.pings_by_frame;
+                if new.has_session {
+                    client.rare_mut().session = Some(self.new_session_name(key));
+                }
+                Some(Box::new(client))
+            }
+            Dialogue::Plain { .. } => None,
+        };
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        session.vitals = Vitals::new(now_s, first_ping_s);
+        session.stage = opened_stage(carrier, &dialogue, client);
+        self.send(key, head);
+        match dialogue {
+            Dialogue::Plain {
+                listen: Some(listen),
+                ..
+            } => self.begin_listening(key, &listen, heard),
+            Dialogue::Plain { listen: None, .. } => {}
+            Dialogue::Centrifuge(new) => self.begin_centrifuge(key, &new),
+        }
+        self.reschedule(key);
+        let mut rest = http.input;
+        if !rest.is_empty() && matches!(self.stage(key), Some(Stage::WebSocket(_))) {
+            self.receive_frames(key, &mut rest);
+        }
+    }
+
+    /// Subscribes a listener of the plain dialect; what it missed comes first.
+    fn begin_listening(&mut self, key: Key, listen: &Listen, heard: Option<Heard>) {
+        let Some(Heard { local, recovery }) = heard else {
+            return;
+        };
+        let (framing, window_bits) = self.framing_of(key);
+        let encoding = Encoding {
+            dialect: listen.dialect,
+            framing,
+            window_bits,
+            selection: Selection::default(),
+        };
+        if self.sessions.get(key).is_none() {
+            return;
+        }
+        let subscription = self.add_subscriber(local, key, encoding);
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.subscription = subscription;
+        }
+        let position = self.local.get_mut(local).map(|channel| channel.position);
+        let position = recovery.as_ref().map(|recovery| recovery.position).or(position);
+        let Some(position) = position else {
+            return;
+        };
+        let mut out = Vec::new();
+        let recovered = recovery.as_ref().is_some_and(|recovery| recovery.recovered);
+        self.greet(&mut out, encoding, listen, position, recovered);
+        if listen.since.is_some() && !recovered && is_bare(encoding) {
+            let text = "what you missed is not there any more: connect without since";
+            return self.close(key, CloseCode::CannotResume, text, CloseReason::Policy);
+        }
+        let place = scribe::Place {
+            name: &listen.channel,
+            local: local.slot,
+            epoch: position.epoch,
+        };
+        let missed = recovery.map_or(Vec::new(), |recovery| recovery.publications);
+        self.metrics.recovered_publications.add(missed.len() as u64);
+        for publication in &missed {
+            self.scribe
+                .publication(&mut out, encoding, &place, publication, None);
+        }
+        if !out.is_empty() {
+            self.send(key, out);
+        }
+    }
+
+    /// Tells a listener where it stands, if its dialect has words for that.
+    fn greet(
+        &mut self,
+        out: &mut Vec<u8>,
+        encoding: Encoding,
+        listen: &Listen,
+        position: Position,
+        recovered: bool,
+    ) {
+        let epoch = position.epoch.to_string();
+        let offset = match (recovered, listen.since) {
+            (true, Some(since)) => since.offset,
+            _ => position.offset,
+        };
+        match (encoding.dialect, encoding.framing) {
+            (Dialect::Envelope, _) => {
+                let mut message = Vec::new();
+                envelope::append_subscribed(&mut message, &epoch, offset, recovered);
+                self.scribe.say(out, encoding, Opcode::Text, &message);
+            }
+            (Dialect::Verbatim, Framing::Events) => {
+                let cursor = Cursor {
+                    epoch: &epoch,
+                    offset,
+                };
+                let is_gap = listen.since.is_some() && !recovered;
+                self.scribe.mark(out, &cursor.to_string(), is_gap);
+            }
+            _ => {}
+        }
+    }
+
+    /// What a client of the Centrifuge protocol has said with its request.
+    fn begin_centrifuge(&mut self, key: Key, new: &NewClient) {
+        if new.is_uni {
+            self.begin_uni(key, &new.first);
+        } else if !new.first.is_empty() {
+            self.receive_commands(key, scribe::opcode_of(new.format), &new.first);
+        }
+    }
+
+    /// A name for a client that nobody else has.
+    fn new_info(&mut self, key: Key) -> Arc<ClientInfo> {
+        let mut id = [0; 16];
+        self.random.fill(&mut id);
+        // Where it is, so that it is found without a search.
+        id[..4].copy_from_slice(&key.slot.to_be_bytes());
+        id[4..6].copy_from_slice(&self.id.to_be_bytes());
+        // A UUID of its own kind (RFC 9562 section 5.8).
+        id[6] = 0x80 | id[6] & 0x0f;
+        id[8] = 0x80 | id[8] & 0x3f;
+        Arc::new(ClientInfo {
+            client: uuid(&id).into(),
+            ..ClientInfo::default()
+        })
+    }
+
+    /// A name for a session that others cannot guess: where it is, and 128 random bits.
+    fn new_session_name(&mut self, key: Key) -> Box<str> {
+        let mut secret = [0; 16];
+        // Without the system's random numbers no session is to be named at all; there is no such system.
+        if getrandom::fill(&mut secret).is_err() {
+            self.random.fill(&mut secret);
+        }
+        let secret = u128::from_be_bytes(secret);
+        format!("{:04x}{:08x}{secret:032x}", self.id, key.slot).into()
+    }
+}
+
+impl Dialogue {
+    fn listen(&self) -> Option<&Listen> {
+        match self {
+            Self::Plain { listen, .. } => listen.as_ref(),
+            Self::Centrifuge(_) => None,
+        }
+    }
+}
+
+fn is_bare(encoding: Encoding) -> bool {
+    encoding.dialect == Dialect::Verbatim && encoding.framing == Framing::WebSocket
+}
+
+fn opening_head(carrier: &Carrier, headers: &Headers) -> Vec<u8> {
+    let mut out = Vec::with_capacity(256);
+    match carrier {
+        Carrier::WebSocket {
+            key,
+            protocol,
+            deflate,
+        } => write_switching_protocols(&mut out, key, *protocol, deflate.as_ref()),
+        Carrier::Stream {
+            content_type,
+            preamble,
+            ..
+        } => {
+            let headers: Vec<(&str, &str)> = headers
+                .iter()
+                .map(|(name, value)| (*name, value.as_str()))
+                .collect();
+            write_stream_head(&mut out, content_type, &headers);
+            crate::proto::http::append_chunk(&mut out, preamble);
+        }
+    }
+    out
+}
+
+fn opened_stage(carrier: Carrier, dialogue: &Dialogue, client: Option<Box<Client>>) -> Stage {
+    let deflate = match carrier {
+        Carrier::Stream { framing, .. } => {
+            return Stage::Stream(StreamStage { framing, client });
+        }
+        Carrier::WebSocket { deflate, .. } => deflate,
+    };
+    let purpose = match dialogue {
+        Dialogue::Plain { purpose, .. } => *purpose,
+        Dialogue::Centrifuge(new) if new.is_uni => Purpose::Ignore,
+        Dialogue::Centrifuge(_) => Purpose::Commands,
+    };
+    let needs_extras = client.is_some() || deflate.is_some();
+    let extras = needs_extras.then(|| {
+        Box::new(Extras {
+            deflate: deflate.map(Deflate::new),
+            client,
+            ..Extras::default()
+        })
+    });
+    Stage::WebSocket(WebSocketStage {
+        reader: MessageReader::new(),
+        extras,
+        message_deadline_s: 0,
+        purpose,
+    })
+}
+
+fn uuid(id: &[u8; 16]) -> String {
+    let hex = format!("{:032x}", u128::from_be_bytes(*id));
+    let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
+    parts.join("-")
+}
+
+fn too_many_channels() -> Reply {
+    Reply::text(503, "too many channels")
+        .with("Retry-After", "5")
+        .closing()
+}
