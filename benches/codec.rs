@@ -3,6 +3,9 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use longwire::proto::centrifuge::{
+    ChannelRef, Commands, Format, PayloadRef, PublicationRef, encode_publication_push, fossil,
+};
 use longwire::proto::frame::{Opcode, decode_header, encode_frame, encode_masked_frame};
 use longwire::proto::http::{HeadLimits, HeadScanner, parse_request};
 use longwire::proto::mask::apply_mask;
@@ -125,5 +128,68 @@ fn heads(c: &mut Criterion) {
     });
 }
 
-criterion_group!(codec, headers, unmask, encode, messages, heads);
+/// What is done once per publication and form, however many subscribers get it.
+fn publication_pushes(c: &mut Criterion) {
+    let mut group = c.benchmark_group("publication_push");
+    let mut out = Vec::with_capacity(70_000);
+    for (size, len) in [("100_B", 100), ("1_KiB", 1024)] {
+        let data = format!("\"{}\"", "x".repeat(len - 2));
+        for (name, format) in [("json", Format::Json), ("protobuf", Format::Protobuf)] {
+            group.throughput(Throughput::Bytes(len as u64));
+            group.bench_function(format!("{name}_{size}"), |b| {
+                b.iter(|| {
+                    out.clear();
+                    let data = PayloadRef::json(black_box(data.as_bytes()));
+                    let publication = PublicationRef::new(data, 1234);
+                    let channel = ChannelRef::Name("news:sport");
+                    encode_publication_push(&mut out, format, false, channel, &publication);
+                    black_box(out.len())
+                });
+            });
+        }
+    }
+}
+
+/// One command of a client that publishes.
+fn commands(c: &mut Criterion) {
+    let mut group = c.benchmark_group("command");
+    let publish =
+        br#"{"id":7,"publish":{"channel":"news:sport","data":{"score":[1,0],"minute":57}}}"#;
+    let frames = [
+        ("pong_json", Format::Json, &b"{}"[..]),
+        ("pong_protobuf", Format::Protobuf, b"\0"),
+        ("publish_json", Format::Json, publish),
+    ];
+    for (name, format, frame) in frames {
+        group.bench_function(name, |b| {
+            b.iter(|| Commands::new(format, black_box(frame), 16).count());
+        });
+    }
+}
+
+/// A patch of a few numbers in 1 KiB of JSON.
+fn deltas(c: &mut Criterion) {
+    let quotes = |price: u32| {
+        let quotes = (0..25).map(|n| format!(r#"{{"symbol":"ACME{n}","bid":1.1{price}}}"#));
+        format!("[{}]", quotes.collect::<Vec<_>>().join(","))
+    };
+    let (before, after) = (quotes(234), quotes(235));
+    let mut group = c.benchmark_group("fossil_create");
+    group.throughput(Throughput::Bytes(after.len() as u64));
+    group.bench_function("1_KiB", |b| {
+        b.iter(|| fossil::create(black_box(before.as_bytes()), black_box(after.as_bytes())));
+    });
+}
+
+criterion_group!(
+    codec,
+    headers,
+    unmask,
+    encode,
+    messages,
+    heads,
+    publication_pushes,
+    commands,
+    deltas
+);
 criterion_main!(codec);

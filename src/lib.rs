@@ -139,7 +139,7 @@
 //! | `shard` | `clock`, `config`, `hub`, `log`, `memory`, `metrics`, `net`, `proto` | one core: sessions, fan-out, inbox, deadlines |
 //! | `hub` | | who listens to what, one shard's plain data: no socket, clock or thread |
 //! | `net` | | sockets, listeners, the ring, file tables, cores |
-//! | `proto` | | bytes to values and back: HTTP/1.1, WebSocket. No I/O, clock or async |
+//! | `proto` | | bytes to values and back: HTTP/1.1, WebSocket, Centrifuge, SSE, SockJS. No I/O, clock or async |
 //! | `metrics` | `memory` | counters of a shard, and the text of `/metrics` |
 //! | `clock` | | seconds since the shard started |
 //! | `loadgen` | `net`, `proto` | the load generator, a crate of its own in `loadgen/` |
@@ -196,6 +196,11 @@
 //! | steer | Tell the kernel which shards take new connections, where shards share cores: those with the most room |
 //! | drain | The orderly stop: unready, no new connections, sessions closed over a window, exit |
 //! | plain dialect | One WebSocket, one channel, each publication one frame, verbatim; no library needed |
+//! | command, reply, push | Of the Centrifuge protocol: what a client wants, what came of it, what the server says unasked |
+//! | payload | Data of an application's with its kind, as a message carries it |
+//! | delta, patch | A publication as what differs from the one before; the bytes that say so |
+//! | tags, filter | Names and values a publisher gives; which of them a subscriber wants |
+//! | cursor | `epoch:offset`: where a client of the plain dialect stands, in one channel or several |
 //! | endpoint, route | What answers a URL; its row in `ROUTES` |
 //! | admit, answer | An endpoint's decision from the head alone; its answer to the whole request |
 //! | purpose | What a WebSocket client's messages mean: nothing (it listens), a publication, an echo |

@@ -1,14 +1,20 @@
 //! What the fuzz targets do with an input, and inputs to begin with. `tests/fuzz_smoke.rs` uses these files too.
 
+pub mod centrifuge_emulation;
+pub mod centrifuge_json;
+pub mod centrifuge_protobuf;
 pub mod chunked_body;
 pub mod client_headers;
 pub mod close_payload;
 pub mod extensions;
+pub mod fossil;
 pub mod frame_header;
 pub mod inflate;
 pub mod messages;
 pub mod proxy_header;
 pub mod request_head;
+pub mod sockjs;
+pub mod tags_filter;
 pub mod upgrade;
 pub mod utf8;
 
@@ -33,4 +39,7 @@ macro_rules! targets {
     };
 }
 
-targets! { chunked_body client_headers close_payload extensions frame_header inflate messages proxy_header request_head upgrade utf8 }
+targets! {
+    centrifuge_emulation centrifuge_json centrifuge_protobuf chunked_body client_headers close_payload extensions fossil frame_header
+    inflate messages proxy_header request_head sockjs tags_filter upgrade utf8
+}
