@@ -72,7 +72,7 @@ impl History {
     /// Appends a publication that has its offset, and drops what is too old or too much.
     pub fn push(&mut self, publication: Publication, options: &StreamOptions, now_s: u32) {
         if self.is_expired(now_s) {
-            self.publications.clear();
+            self.publications = VecDeque::new();
             self.kept_bytes = 0;
         }
         while self.len() >= options.size as usize && self.drop_oldest() {}
@@ -91,7 +91,16 @@ impl History {
             return false;
         };
         self.kept_bytes -= oldest.kept_bytes();
+        self.shrink();
         true
+    }
+
+    /// Gives spare places back when they are more than a quarter: they are not counted.
+    fn shrink(&mut self) {
+        let capacity = self.publications.capacity();
+        if capacity > 16 && self.len() < capacity / 4 * 3 {
+            self.publications.shrink_to(self.len() + self.len() / 8);
+        }
     }
 }
 
