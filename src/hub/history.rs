@@ -72,7 +72,7 @@ impl History {
     /// Appends a publication that has its offset, and drops what is too old or too much.
     pub fn push(&mut self, publication: Publication, options: &StreamOptions, now_s: u32) {
         if self.is_expired(now_s) {
-            self.publications.clear();
+            self.publications = VecDeque::new();
             self.kept_bytes = 0;
         }
         while self.len() >= options.size as usize && self.drop_oldest() {}
@@ -91,7 +91,16 @@ impl History {
             return false;
         };
         self.kept_bytes -= oldest.kept_bytes();
+        self.shrink();
         true
+    }
+
+    /// Gives spare places back when they are more than a quarter: they are not counted.
+    fn shrink(&mut self) {
+        let capacity = self.publications.capacity();
+        if capacity > 16 && self.len() < capacity / 4 * 3 {
+            self.publications.shrink_to(self.len() + self.len() / 8);
+        }
     }
 }
 
@@ -169,24 +178,26 @@ impl<'a> Stream<'a> {
     /// Everything after `since`, if it is all there and no more than `limit`; with no `since` nothing
     /// but the position.
     pub fn recover(&self, since: Option<Since>, limit: usize) -> Recovery {
-        let missed = since
-            .filter(|since| self.is_own(since.epoch))
-            .and_then(|since| self.position.offset.checked_sub(since.offset));
-        let kept = self.kept.map_or(0, VecDeque::len);
-        // All of the last `missed` offsets are kept, if the publication so far from the end is the
-        // first of them.
-        let first = missed
-            .and_then(|missed| usize::try_from(missed).ok())
-            .filter(|missed| *missed <= limit)
-            .and_then(|missed| kept.checked_sub(missed));
-        let is_contiguous = |first: usize| match self.kept.and_then(|kept| kept.get(first)) {
-            Some(publication) => Some(publication.offset) == since.map(|since| since.offset + 1),
-            None => missed == Some(0),
-        };
-        match first.filter(|first| is_contiguous(*first)) {
-            Some(first) => self.recovery(true, self.publications().skip(first)),
+        match since.and_then(|since| self.lacking(since, limit)) {
+            Some(lacking) => self.recovery(true, lacking),
             None => self.recovery(false, std::iter::empty()),
         }
+    }
+
+    /// All of `(since, top]`, no more than `limit`.
+    fn lacking(
+        &self,
+        since: Since,
+        limit: usize,
+    ) -> Option<impl Iterator<Item = &'a Publication> + use<'a>> {
+        let missed = self.position.offset.checked_sub(since.offset)?;
+        let missed = usize::try_from(missed).ok()?;
+        let first = self.publications().len().checked_sub(missed)?;
+        let lacking = self.publications().skip(first);
+        // Offsets go up to the top: as many as were missed are those missed, if the first is.
+        let next = lacking.clone().next();
+        let is_whole = next.is_none_or(|next| next.offset == since.offset + 1);
+        (self.is_own(since.epoch) && missed <= limit && is_whole).then_some(lacking)
     }
 
     /// Where only the newest publication matters: that one, unless the client has it.

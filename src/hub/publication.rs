@@ -92,21 +92,26 @@ impl Publication {
     }
 }
 
+/// What an allocation takes besides what is in it: a reference count, or the rest of a block.
+const ALLOCATION_BYTES: usize = 16;
+
 impl PublicationExtra {
     /// About what it takes in memory.
     fn bytes(&self) -> usize {
+        let tag = size_of::<[Box<str>; 2]>() + 2 * ALLOCATION_BYTES;
         let tags = self.tags.iter();
-        let tags = tags.map(|(name, value)| size_of::<[Box<str>; 2]>() + name.len() + value.len());
+        let tags = tags.map(|(name, value)| tag + name.len() + value.len());
         let info = self.info.as_ref().map_or(0, |info| info.bytes());
-        size_of::<Self>() + tags.sum::<usize>() + info
+        size_of::<Self>() + 2 * ALLOCATION_BYTES + tags.sum::<usize>() + info
     }
 }
 
 impl ClientInfo {
-    /// About what it takes in memory.
+    /// About what it takes in memory: five allocations, and two buffers' counts.
     fn bytes(&self) -> usize {
         let texts = self.user.len() + self.client.len();
-        size_of::<Self>() + texts + self.conn_info.len() + self.chan_info.len()
+        let jsons = self.conn_info.len() + self.chan_info.len();
+        size_of::<Self>() + 10 * ALLOCATION_BYTES + texts + jsons
     }
 }
 
