@@ -1,4 +1,5 @@
-//! Time, in the one unit the data structures take: whole seconds since the shard started.
+//! Time, in the one unit the data structures take: whole seconds since the shard started. Tokens alone carry
+//! moments of the wall clock.
 
 use std::time::{Duration, Instant};
 
@@ -39,6 +40,12 @@ impl Clock {
         let part = self.started.elapsed().subsec_nanos();
         Duration::from_nanos(1_000_000_000 - u64::from(part))
     }
+}
+
+/// Whole seconds of the wall clock since 1970, for the moments in tokens. It jumps when the clock is set: nothing else
+/// may be measured by it.
+pub fn unix_s() -> i64 {
+    rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec
 }
 
 /// Whole seconds that are at least `duration`: timers have one-second slots and never fire early.

@@ -6,9 +6,11 @@ pub mod close_payload;
 pub mod extensions;
 pub mod frame_header;
 pub mod inflate;
+pub mod jwks;
 pub mod messages;
 pub mod proxy_header;
 pub mod request_head;
+pub mod tokens;
 pub mod upgrade;
 pub mod utf8;
 
@@ -33,4 +35,4 @@ macro_rules! targets {
     };
 }
 
-targets! { chunked_body client_headers close_payload extensions frame_header inflate messages proxy_header request_head upgrade utf8 }
+targets! { chunked_body client_headers close_payload extensions frame_header inflate jwks messages proxy_header request_head tokens upgrade utf8 }
