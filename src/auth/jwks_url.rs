@@ -168,11 +168,10 @@ impl AddressPolicy {
 
 /// The IPv4 address that packets to this one would reach: mapped (RFC 4291), translated (RFC 6052), 6to4 (RFC 3056).
 fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
-    let [a, b, c, _, _, _, g, h] = address.segments();
     let join = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
-    match (a, b) {
-        (0x64, 0xff9b) => Some(join(g, h)),
-        (0x2002, _) => Some(join(b, c)),
+    match address.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Some(join(high, low)),
+        [0x2002, high, low, ..] => Some(join(high, low)),
         _ => address.to_ipv4_mapped(),
     }
 }
@@ -380,6 +379,7 @@ mod tests {
             "::7f00:1",
             "::ffff:169.254.169.254",
             "64:ff9b::169.254.169.254",
+            "64:ff9b:1::8.8.8.8",
             "2002:a9fe:a9fe::1",
             "2001::1",
             "2001:db8::1",
