@@ -14,6 +14,10 @@ use crate::config::{self, Assignment, Config, ConfigError, Loaded, Sources};
 use crate::limits::Plan;
 use crate::net;
 
+mod tokens;
+
+use tokens::TokenOptions;
+
 /// Exit status for a wrong command line or configuration.
 const EXIT_USAGE: i32 = 2;
 
@@ -28,6 +32,7 @@ Examples:
   LONGWIRE_API_KEYS=secret longwire --listen 0.0.0.0:8000
   longwire check --config longwire.toml    what would be used, how many connections fit
   longwire doctor --connections 1000000    what to change on this host to hold so many
+  longwire token --user 42 --secret s      a connection token for development
 
 `longwire --help` lists every setting.";
 
@@ -52,6 +57,11 @@ pub enum Command {
     },
     /// Look at the host, print what was found, and exit with 0 if nothing stands in the way, else with 1.
     Doctor(Examination),
+    /// Print the token and exit with 0.
+    Token {
+        /// In its compact form, without a line feed.
+        token: String,
+    },
 }
 
 /// What [`crate::doctor::examine`] is asked.
@@ -155,6 +165,24 @@ pub fn try_parse(
             cores,
             root,
         })),
+        Action::Token {
+            channels,
+            token,
+            options,
+        } => {
+            let token = token.connection_token(&channels, &load(options)?)?;
+            Ok(Command::Token { token })
+        }
+        Action::Subtoken {
+            channel,
+            client,
+            token,
+            options,
+        } => {
+            let loaded = load(options)?;
+            let token = token.subscription_token(&channel, client.as_deref(), &loaded)?;
+            Ok(Command::Token { token })
+        }
     }
 }
 
@@ -212,6 +240,29 @@ enum Action {
         /// Look at the /proc and /sys below this folder instead, for tests and images
         #[arg(long, value_name = "DIR", default_value = "/", hide = true)]
         root: PathBuf,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Make a connection token for development and print it
+    Token {
+        /// A channel the server subscribes the client to; may be given several times
+        #[arg(long = "channel", value_name = "NAME")]
+        channels: Vec<String>,
+        #[command(flatten)]
+        token: TokenOptions,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Make a subscription token for development and print it
+    Subtoken {
+        /// The channel
+        #[arg(long, value_name = "NAME")]
+        channel: String,
+        /// The one client that may use it
+        #[arg(long, value_name = "ID")]
+        client: Option<String>,
+        #[command(flatten)]
+        token: TokenOptions,
         #[command(flatten)]
         options: Options,
     },
@@ -294,6 +345,8 @@ fn long_help() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::{CLAIMS_BYTES_MAX, TokenError, TokenSettings, TokenVerifier};
+    use crate::clock::unix_s;
     use clap::CommandFactory;
 
     fn run(args: &[&str]) -> Result<Command, CliError> {
@@ -431,6 +484,80 @@ mod tests {
         ));
         assert!(report.contains("# Warning: flag --set: heartbeat.ping_interval_ms = 90000"));
         assert!(!report.contains("hunter2"));
+    }
+
+    fn token(args: &[&str]) -> String {
+        match run(args) {
+            Ok(Command::Token { token }) => token,
+            other => panic!("{args:?}: {other:?}"),
+        }
+    }
+
+    fn verifier() -> TokenVerifier {
+        TokenVerifier::new(&TokenSettings {
+            hmac_secret_key: "secret".to_owned(),
+            ..TokenSettings::default()
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn a_connection_token_says_what_the_flags_say() {
+        let flags = ["--user=42", "--ttl=60", "--channel=a", "--channel=b"];
+        let args = [
+            &["token", "--secret=secret"][..],
+            &flags,
+            &["--info={\"n\": 1}"],
+        ]
+        .concat();
+        let claims = verifier().verify_connect(&token(&args), unix_s()).unwrap();
+        assert_eq!(claims.user, "42");
+        let channels: Vec<&str> = claims.subs.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(channels, ["a", "b"]);
+        assert_eq!(claims.info.as_deref(), Some(&b"{\"n\":1}"[..]));
+        let life_s = claims.expire_at_s.unwrap() - claims.issued_at_s.unwrap();
+        assert_eq!(life_s, 60);
+        let endless = token(&["token", "--secret=secret", "--ttl=0"]);
+        let claims = verifier().verify_connect(&endless, i64::MAX).unwrap();
+        assert_eq!((claims.user.as_str(), claims.expire_at_s), ("", None));
+    }
+
+    #[test]
+    fn a_subscription_token_is_for_one_channel_and_client() {
+        let flags = [
+            "--user=42",
+            "--channel=news",
+            "--client=c1",
+            "--expire-at=7",
+        ];
+        let token = token(&[&["subtoken", "--secret=secret"][..], &flags].concat());
+        let now_s = unix_s();
+        let verify =
+            |channel, client| verifier().verify_subscribe(&token, "42", channel, client, now_s);
+        assert_eq!(verify("news", "c1").unwrap().expire_at_s, Some(7));
+        assert_eq!(verify("chat", "c1"), Err(TokenError::Mismatch("channel")));
+        assert_eq!(verify("news", "c2"), Err(TokenError::Mismatch("client")));
+        assert!(matches!(
+            run(&["subtoken", "--secret=s"]),
+            Err(CliError::Usage(_))
+        ));
+    }
+
+    #[test]
+    fn a_token_needs_a_secret_and_json() {
+        let error = config_error(&["token"]);
+        let expected = "longwire: no secret to sign with: set client.token.hmac_secret_key";
+        assert!(error.starts_with(expected), "{error}");
+        let error = config_error(&["token", "--secret="]);
+        assert!(error.starts_with(expected), "{error}");
+        let wrong = run(&["token", "--secret=s", "--info={"]);
+        assert!(matches!(wrong, Err(CliError::Usage(_))), "{wrong:?}");
+        let info = format!("--info=\"{}\"", "x".repeat(CLAIMS_BYTES_MAX));
+        let error = config_error(&["token", "--secret=s", &info]);
+        assert!(
+            error.starts_with("longwire: claims of more than"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Time, in the one unit the data structures take: whole seconds since the shard started.
+//! Time, in the one unit the data structures take: whole seconds since the shard started. Tokens alone carry
+//! moments of the wall clock.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -45,6 +46,11 @@ impl Clock {
 pub fn unix_ms() -> i64 {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
     since_1970.map_or(0, |elapsed| elapsed.as_millis() as i64)
+}
+
+/// The same in whole seconds.
+pub fn unix_s() -> i64 {
+    unix_ms().div_euclid(1000)
 }
 
 /// Whole seconds that are at least `duration`: timers have one-second slots and never fire early.

@@ -127,7 +127,7 @@
 //! | Room | May use | What it is |
 //! |---|---|---|
 //! | `main` | `cli`, `doctor`, `log`, `server` | allocator, arguments, run |
-//! | `cli` | `config`, `limits`, `net` | the command line, checked and decided |
+//! | `cli` | `auth`, `clock`, `config`, `limits`, `net` | the command line, checked and decided |
 //! | `auth` | | tokens and their keys, revocations, API keys: who a client is and what it may do |
 //! | `config` | `proto` | every setting, declared once; file, environment, flags |
 //! | `limits` | `config` | how many shards and connections the file limits allow |
@@ -205,6 +205,10 @@
 //! | admit, answer | An endpoint's decision from the head alone; its answer to the whole request |
 //! | purpose | What a WebSocket client's messages mean: nothing (it listens), a publication, an echo |
 //! | plan | Shards and connections of a server about to start |
+//! | token | A signed statement of who a client is, or of one subscription (JWT). What it says are its claims |
+//! | key set | Public keys by their names, from a file or an identity provider (JWKS) |
+//! | revocation | Refuses tokens of a user, or one token, until they would have expired anyway |
+//! | scope | What an API key may do: methods and channels |
 //!
 //! # Where to look
 //!
@@ -217,6 +221,7 @@
 //! | add a reason for closing or refusing | a variant in `src/metrics.rs` |
 //! | add a setting | a row in `src/config/settings.rs`; relations between settings in `src/config/rules.rs`; then `UPDATE_README=1 cargo test --test readme` |
 //! | add a close code | a variant of `CloseCode` in `src/proto/close.rs`, a reason in `src/metrics.rs`, a row in the README |
+//! | change what a token may say | `src/auth/claims.rs`; which are accepted, `src/auth/verifier.rs`; how keys are chosen, `src/auth/keys.rs` |
 //! | change who may publish | `src/endpoints/access.rs` |
 //! | change who is let in | `src/shard/admission.rs`, and `[admission]` in the settings |
 //! | change what a slow reader may hold | `src/hub/outbox.rs`, and `[outbox]` in the settings |

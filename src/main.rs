@@ -20,10 +20,8 @@ fn main() -> ExitCode {
     // kernels that have none.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     match cli::parse() {
-        Command::Check { report } => match std::io::stdout().write_all(report.as_bytes()) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(_) => ExitCode::FAILURE,
-        },
+        Command::Check { report } => print(&report),
+        Command::Token { token } => print(&format!("{token}\n")),
         Command::Doctor(examination) => examine(&examination),
         Command::Serve {
             config,
@@ -37,6 +35,13 @@ fn main() -> ExitCode {
             }
             server::run(&config, &plan, ready_fd, || mi_collect(true))
         }
+    }
+}
+
+fn print(text: &str) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
     }
 }
 

@@ -105,7 +105,8 @@ impl JwksUrl {
             Some(address) => address.to_canonical().is_loopback(),
             None => self.host == "localhost",
         };
-        if !self.is_tls && !(is_loopback && policy.allow_loopback) {
+        let is_own = is_loopback && policy.allow_loopback;
+        if !(self.is_tls || is_own) {
             return Err(JwksUrlError::Plaintext);
         }
         match address {
@@ -167,11 +168,10 @@ impl AddressPolicy {
 
 /// The IPv4 address that packets to this one would reach: mapped (RFC 4291), translated (RFC 6052), 6to4 (RFC 3056).
 fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
-    let [a, b, c, _, _, _, g, h] = address.segments();
     let join = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
-    match (a, b) {
-        (0x64, 0xff9b) => Some(join(g, h)),
-        (0x2002, _) => Some(join(b, c)),
+    match address.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Some(join(high, low)),
+        [0x2002, high, low, ..] => Some(join(high, low)),
         _ => address.to_ipv4_mapped(),
     }
 }
@@ -225,4 +225,172 @@ fn is_name_or_v4(host: &str) -> bool {
     host.len() <= 253
         && host.split('.').all(is_label)
         && (!is_number || host.parse::<Ipv4Addr>().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PUBLIC: AddressPolicy = AddressPolicy {
+        allow_private: false,
+        allow_loopback: false,
+    };
+    const PRIVATE: AddressPolicy = AddressPolicy {
+        allow_private: true,
+        ..PUBLIC
+    };
+    const DEVELOPMENT: AddressPolicy = AddressPolicy {
+        allow_private: true,
+        allow_loopback: true,
+    };
+
+    #[test]
+    fn takes_a_url_apart() {
+        for (text, is_tls, host, port, path) in [
+            (
+                "https://id.example.com/keys?v=2",
+                true,
+                "id.example.com",
+                443,
+                "/keys?v=2",
+            ),
+            (
+                "HTTPS://ID.example.com:8443",
+                true,
+                "id.example.com",
+                8443,
+                "/",
+            ),
+            ("https://[2606:4700::1]:1/k", true, "2606:4700::1", 1, "/k"),
+            ("https://8.8.8.8?x", true, "8.8.8.8", 443, "/?x"),
+            ("http://localhost:3000/k", false, "localhost", 3000, "/k"),
+            ("http://127.0.0.1/k", false, "127.0.0.1", 80, "/k"),
+            ("http://[::1]/k", false, "::1", 80, "/k"),
+        ] {
+            let (host, path) = (host.to_owned(), path.to_owned());
+            let url = JwksUrl {
+                is_tls,
+                host,
+                port,
+                path,
+            };
+            assert_eq!(JwksUrl::parse(text, DEVELOPMENT), Ok(url), "{text}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_leads_elsewhere() {
+        use JwksUrlError::*;
+        for (text, error) in [
+            ("http://id.example.com/k", Plaintext),
+            ("http://127.0.0.1/k", Plaintext),
+            ("http://localhost.example.com/k", Plaintext),
+            ("https://localhost/k", Address),
+            ("https://127.0.0.1/k", Address),
+            ("https://[::ffff:127.0.0.1]/k", Address),
+            ("https://169.254.169.254/latest/meta-data/", Address),
+            ("https://10.0.0.1/k", Address),
+            ("https://good.example@evil.example/k", Credentials),
+            ("https://id.example.com/{{tenant}}/k", Placeholder),
+            ("https://id.example.com/k#x", Fragment),
+            ("file:///etc/passwd", Malformed),
+            ("ftp://id.example.com/k", Malformed),
+            ("id.example.com/k", Malformed),
+            ("https://", Malformed),
+            ("https://a..b/k", Malformed),
+            ("https://2130706433/k", Malformed),
+            ("https://0x7f000001/k", Malformed),
+            ("https://127.1/k", Malformed),
+            ("https://0177.0.0.1/k", Malformed),
+            ("https://a:0/k", Malformed),
+            ("https://a:/k", Malformed),
+            ("https://a:65536/k", Malformed),
+            ("https://a b/k", Malformed),
+            ("https://a\\b/k", Malformed),
+            ("https://a/k\r\nHost: b", Malformed),
+            ("https://ex\u{e4}mple.com/k", Malformed),
+            ("https://[::1/k", Malformed),
+            ("https://[1.2.3.4]/k", Malformed),
+            ("https://[::1]x/k", Malformed),
+        ] {
+            assert_eq!(JwksUrl::parse(text, PUBLIC), Err(error), "{text}");
+        }
+        let long = format!("https://a/{}", "k".repeat(JWKS_URL_BYTES_MAX));
+        assert_eq!(JwksUrl::parse(&long, PUBLIC), Err(Malformed));
+    }
+
+    fn allows(policy: AddressPolicy, address: &str) -> bool {
+        policy.allows(address.parse().unwrap())
+    }
+
+    #[test]
+    fn public_addresses_are_allowed() {
+        for address in [
+            "8.8.8.8",
+            "172.32.0.1",
+            "100.128.0.1",
+            "2606:4700::1",
+            "64:ff9b::8.8.8.8",
+        ] {
+            assert!(allows(PUBLIC, address), "{address}");
+        }
+    }
+
+    #[test]
+    fn private_addresses_only_if_wanted() {
+        for address in [
+            "10.0.0.1",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.168.1.1",
+            "100.64.0.1",
+            "fc00::1",
+            "fd12::1",
+            "::ffff:10.0.0.1",
+            "64:ff9b::10.0.0.1",
+        ] {
+            assert!(!allows(PUBLIC, address), "{address}");
+            assert!(allows(PRIVATE, address), "{address}");
+        }
+        for address in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
+            assert!(!allows(PRIVATE, address), "{address}");
+            assert!(allows(DEVELOPMENT, address), "{address}");
+        }
+    }
+
+    #[test]
+    fn some_addresses_never() {
+        for address in [
+            "0.0.0.0",
+            "0.1.2.3",
+            "169.254.169.254",
+            "169.254.0.1",
+            "100.100.100.200",
+            "168.63.129.16",
+            "192.0.0.192",
+            "192.0.2.1",
+            "198.18.0.1",
+            "198.51.100.1",
+            "203.0.113.1",
+            "224.0.0.1",
+            "240.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::7f00:1",
+            "::ffff:169.254.169.254",
+            "64:ff9b::169.254.169.254",
+            "64:ff9b:1::8.8.8.8",
+            "2002:a9fe:a9fe::1",
+            "2001::1",
+            "2001:db8::1",
+            "3fff::1",
+            "fe80::1",
+            "fec0::1",
+            "ff02::1",
+            "fd00:ec2::254",
+            "100::1",
+        ] {
+            assert!(!allows(DEVELOPMENT, address), "{address}");
+        }
+    }
 }

@@ -47,8 +47,8 @@ pub(super) struct Key {
 }
 
 impl Key {
-    pub(super) fn hmac(secret: &str) -> Self {
-        Self::new(Kind::Hmac, DecodingKey::from_secret(secret.as_bytes()))
+    pub(super) fn hmac(secret: &[u8]) -> Self {
+        Self::new(Kind::Hmac, DecodingKey::from_secret(secret))
     }
 
     /// An RSA key; `None` if its size is not accepted.
@@ -181,7 +181,7 @@ fn secret(setting: &'static str, secret: &str) -> Result<Option<Key>, SettingErr
         let problem = "holds a PEM key; set rsa_public_key or ecdsa_public_key instead";
         return Err(SettingError::new(setting, problem));
     }
-    Ok((!secret.is_empty()).then(|| Key::hmac(secret)))
+    Ok((!secret.is_empty()).then(|| Key::hmac(secret.as_bytes())))
 }
 
 fn rsa_key(pem: &str) -> Result<Option<Key>, SettingError> {
@@ -241,4 +241,119 @@ fn check_label(setting: &'static str, pem: &str, labels: &[&str]) -> Result<(), 
     }
     let problem = "not a public key in PEM; it begins with -----BEGIN PUBLIC KEY-----";
     Err(SettingError::new(setting, problem))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::token::decode;
+
+    fn bytes(base64url: &str) -> Vec<u8> {
+        decode(base64url).unwrap()
+    }
+
+    /// The key signed exactly this, and no key of another kind did.
+    fn assert_signed(key: &Key, header: &str, payload: &str, signature: &str) {
+        let text = format!("{header}.{payload}.{signature}");
+        let token = Token::parse(&text).unwrap();
+        assert!(key.signed(&token), "{text}");
+        let text = format!("{header}.{payload}A.{signature}");
+        assert!(!key.signed(&Token::parse(&text).unwrap()), "{text}");
+        let other = Key::hmac(b"other");
+        assert!(!other.signed(&token), "{text}");
+    }
+
+    /// The payload of RFC 7515 appendix A.
+    const JOE: &str = "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
+
+    #[test]
+    fn rfc_7515_a_1_hs256() {
+        let key = Key::hmac(&bytes(
+            "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow",
+        ));
+        let header = "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9";
+        assert_signed(
+            &key,
+            header,
+            JOE,
+            "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk",
+        );
+    }
+
+    #[test]
+    fn rfc_7515_a_2_rs256() {
+        let modulus = bytes(
+            "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ",
+        );
+        let key = Key::rsa(&modulus, &bytes("AQAB")).unwrap();
+        let signature = "cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5YKt_O8W2Fp5jujGbds9uJdbF9CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN_IoypGlUPQGe77Rw";
+        assert_signed(&key, "eyJhbGciOiJSUzI1NiJ9", JOE, signature);
+    }
+
+    #[test]
+    fn rfc_7515_a_3_es256() {
+        let x = bytes("f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU");
+        let y = bytes("x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0");
+        let key = Key::ecdsa(&[&[4], &x[..], &y].concat()).unwrap();
+        let signature = "DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q";
+        assert_signed(&key, "eyJhbGciOiJFUzI1NiJ9", JOE, signature);
+    }
+
+    #[test]
+    fn rfc_8037_a_4_ed25519() {
+        let key = Key::ed25519(&bytes("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo")).unwrap();
+        let payload = "RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc";
+        let signature = "hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg";
+        assert_signed(&key, "eyJhbGciOiJFZERTQSJ9", payload, signature);
+    }
+
+    /// The payload of RFC 7520 section 4.
+    const ROAD: &str = "SXTigJlzIGEgZGFuZ2Vyb3VzIGJ1c2luZXNzLCBGcm9kbywgZ29pbmcgb3V0IHlvdXIgZG9vci4gWW91IHN0ZXAgb250byB0aGUgcm9hZCwgYW5kIGlmIHlvdSBkb24ndCBrZWVwIHlvdXIgZmVldCwgdGhlcmXigJlzIG5vIGtub3dpbmcgd2hlcmUgeW91IG1pZ2h0IGJlIHN3ZXB0IG9mZiB0by4";
+
+    #[test]
+    fn rfc_7520_4_1_rs256() {
+        let modulus = bytes(
+            "n4EPtAOCc9AlkeQHPzHStgAbgs7bTZLwUBZdR8_KuKPEHLd4rHVTeT-O-XV2jRojdNhxJWTDvNd7nqQ0VEiZQHz_AJmSCpMaJMRBSFKrKb2wqVwGU_NsYOYL-QtiWN2lbzcEe6XC0dApr5ydQLrHqkHHig3RBordaZ6Aj-oBHqFEHYpPe7Tpe-OfVfHd1E6cS6M1FZcD1NNLYD5lFHpPI9bTwJlsde3uhGqC0ZCuEHg8lhzwOHrtIQbS0FVbb9k3-tVTU4fg_3L_vniUFAKwuCLqKnS2BYwdq_mzSnbLY7h_qixoR7jig3__kRhuaxwUkRz5iaiQkqgc5gHdrNP5zw",
+        );
+        let key = Key::rsa(&modulus, &bytes("AQAB")).unwrap();
+        let header = "eyJhbGciOiJSUzI1NiIsImtpZCI6ImJpbGJvLmJhZ2dpbnNAaG9iYml0b24uZXhhbXBsZSJ9";
+        let signature = "MRjdkly7_-oTPTS3AXP41iQIGKa80A0ZmTuV5MEaHoxnW2e5CZ5NlKtainoFmKZopdHM1O2U4mwzJdQx996ivp83xuglII7PNDi84wnB-BDkoBwA78185hX-Es4JIwmDLJK3lfWRa-XtL0RnltuYv746iYTh_qHRD68BNt1uSNCrUCTJDt5aAE6x8wW1Kt9eRo4QPocSadnHXFxnt8Is9UzpERV0ePPQdLuW3IS_de3xyIrDaLGdjluPxUAhb6L2aXic1U12podGU0KLUQSE_oI-ZnmKJ3F4uOZDnd6QZWJushZ41Axf_fcIe8u9ipH84ogoree7vjbU5y18kDquDg";
+        assert_signed(&key, header, ROAD, signature);
+    }
+
+    #[test]
+    fn rfc_7520_4_4_hs256() {
+        let key = Key::hmac(&bytes("hJtXIZ2uSN5kbQfbtTNWbpdmhkV8FJG-Onbc6mxCcYg"));
+        let header =
+            "eyJhbGciOiJIUzI1NiIsImtpZCI6IjAxOGMwYWU1LTRkOWItNDcxYi1iZmQ2LWVlZjMxNGJjNzAzNyJ9";
+        assert_signed(
+            &key,
+            header,
+            ROAD,
+            "s0h6KThzkfBBBkLspW1h84VsJZFTsPPqMDA7g1Md7p0",
+        );
+    }
+
+    #[test]
+    fn a_key_with_the_exponent_one_verifies_nothing() {
+        // With it, the signature is the padded digest itself, which anybody can write: this is one.
+        let signature = "AAH_____________________________________________________________________________________________________________________________________________________________________________________________________________________________________________________________________________ADAxMA0GCWCGSAFlAwQCAQUABCDb96nUAwFESZ6rGTbAogztNcPq65L4TOWt3Cg5sRu_jA";
+        let text = format!("eyJhbGciOiJSUzI1NiJ9.e30.{signature}");
+        let token = Token::parse(&text).unwrap();
+        for exponent in [&[1][..], &[0, 1], &[0], &[]] {
+            let key = Key::rsa(&[0xff; 256], exponent).unwrap();
+            assert!(!key.signed(&token), "{exponent:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_and_forms_that_are_not_accepted() {
+        assert!(Key::rsa(&[0xff; 255], &[1, 0, 1]).is_none());
+        assert!(Key::rsa(&[&[0][..], &[0xff; 255]].concat(), &[1, 0, 1]).is_none());
+        assert!(Key::rsa(&[0xff; 1025], &[1, 0, 1]).is_none());
+        assert!(Key::ecdsa(&[2; 33]).is_none());
+        assert!(Key::ecdsa(&[4; 64]).is_none());
+        assert!(Key::ecdsa(&[]).is_none());
+        assert!(Key::ed25519(&[0; 57]).is_none());
+    }
 }

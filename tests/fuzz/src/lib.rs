@@ -10,11 +10,13 @@ pub mod extensions;
 pub mod fossil;
 pub mod frame_header;
 pub mod inflate;
+pub mod jwks;
 pub mod messages;
 pub mod proxy_header;
 pub mod request_head;
 pub mod sockjs;
 pub mod tags_filter;
+pub mod tokens;
 pub mod upgrade;
 pub mod utf8;
 
@@ -40,6 +42,6 @@ macro_rules! targets {
 }
 
 targets! {
-    centrifuge_emulation centrifuge_json centrifuge_protobuf chunked_body client_headers close_payload extensions fossil frame_header
-    inflate messages proxy_header request_head sockjs tags_filter upgrade utf8
+    centrifuge_emulation centrifuge_json centrifuge_protobuf chunked_body client_headers close_payload extensions fossil
+    frame_header inflate jwks messages proxy_header request_head sockjs tags_filter tokens upgrade utf8
 }
