@@ -65,7 +65,7 @@ fn flatten(prefix: &str, table: Vec<Entry>, flat: &mut Vec<Entry>) {
         let key = format!("{prefix}{}", one_line(OsStr::new(&entry.name)));
         match entry.node {
             Node::Table(inner) if inner.is_empty() && is_section(&key) => {}
-            Node::Table(inner) if !inner.is_empty() && Setting::find(&key).is_none() => {
+            Node::Table(inner) if !inner.is_empty() && is_above_settings(&key) => {
                 flatten(&format!("{key}."), inner, flat);
             }
             node => flat.push(Entry {
@@ -75,6 +75,11 @@ fn flatten(prefix: &str, table: Vec<Entry>, flat: &mut Vec<Entry>) {
             }),
         }
     }
+}
+
+/// Whether the table `key` is neither a value nor in the place of a list of tables.
+fn is_above_settings(key: &str) -> bool {
+    Setting::find(key).is_none() && Tables::find(key).is_none()
 }
 
 fn is_section(name: &str) -> bool {

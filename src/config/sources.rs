@@ -11,7 +11,7 @@ use super::nearest::nearest;
 use super::row::Setting;
 use super::rules;
 use super::settings::{Config, SETTINGS};
-use super::tables::{TableEntries, TableOrigins, Tables};
+use super::tables::{TableEntries, TableNotes, Tables};
 use super::value::{Kind, Value};
 
 /// What every environment variable of the configuration begins with.
@@ -95,7 +95,7 @@ pub struct Loaded {
     /// Valid but unwise settings, one line each.
     pub warnings: Vec<String>,
     origins: BTreeMap<&'static str, Origin>,
-    pub(super) table_origins: TableOrigins,
+    pub(super) table_notes: TableNotes,
     ignored: Vec<String>,
 }
 
@@ -104,7 +104,7 @@ impl Loaded {
     pub fn origin(&self, key: &str) -> &Origin {
         let origin = self.origins.get(key);
         origin
-            .or_else(|| self.table_origins.get(key))
+            .or_else(|| self.table_notes.origins.get(key))
             .unwrap_or(&Origin::Default)
     }
 
@@ -134,7 +134,7 @@ impl Loaded {
                     given,
                     origin,
                 } => {
-                    tables.apply(&mut self.config, &given, &mut self.table_origins)?;
+                    tables.apply(&mut self.config, &given, &mut self.table_notes)?;
                     (tables.key(), origin)
                 }
             };
@@ -178,6 +178,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     rules::check(&loaded)?;
     loaded.warnings = rules::warnings(&loaded);
     loaded.warnings.append(&mut loaded.ignored);
+    loaded.warnings.append(&mut loaded.table_notes.ignored);
     Ok(loaded)
 }
 
