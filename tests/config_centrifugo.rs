@@ -6,6 +6,7 @@ use longwire::config::{
     AllowedOrigin, ChannelOptions, Config, DataFormat, DeltaType, Loaded, RecoveryMode, SlowReader,
     Sources, load,
 };
+use proptest::prelude::*;
 
 /// Every section a server of its own would have, as Centrifugo 6 takes it.
 const SAMPLE: &str = r##"{
@@ -294,9 +295,15 @@ fn one_word_on_clients_or_channels_makes_the_rest_strict() {
     let text = "[[channel.namespaces]]\nname = \"chat\"\n";
     let config = from_file("strict.toml", text).unwrap().config;
     assert_eq!(config.channel.without_namespace, ChannelOptions::default());
-    let text = "channel.namespaces = []\n";
-    let config = from_file("strict_empty.toml", text).unwrap().config;
-    assert_eq!(config.channel.without_namespace, ChannelOptions::default());
+    for text in [
+        "channel.namespaces = []\n",
+        "[channel]\n",
+        "[client]\n",
+        "[client]\nconcurrency = 8\n",
+    ] {
+        let config = from_file("strict_empty.toml", text).unwrap().config;
+        assert_eq!(config.channel.without_namespace, ChannelOptions::default());
+    }
 }
 
 #[test]
@@ -443,7 +450,7 @@ fn wrong_tables_name_their_place() {
     for (text, expected) in [
         (
             "[[channel.namespaces]]\nname = \"chat\"\nhistory_size = -1\n",
-            "table.toml:3: channel.namespaces[chat].history_size = -1: out of range; takes 0 to 100000",
+            "table.toml:3: channel.namespaces[chat].history_size = -1: out of range; takes 0 to 1000000",
         ),
         (
             "[[channel.namespaces]]\nname = \"chat\"\nhistory_ttl = 300\n",
@@ -510,8 +517,8 @@ fn wrong_tables_name_their_place() {
 fn what_would_be_lost_is_refused_with_a_cure() {
     for (text, start) in [
         (
-            r#"{"http_server":{"port":8001}}"#,
-            "http_server.port (port to listen on) is not supported; set listen",
+            r#"{"http_server":{"internal_port":"9000"}}"#,
+            "http_server.internal_port (port for the server API, metrics and the like only) is not supported",
         ),
         (
             r#"{"engine":{"type":"redis"}}"#,
@@ -601,4 +608,66 @@ fn likely_mistakes_are_worth_a_warning() {
     assert_eq!(warnings.len(), 2, "{warnings:?}");
     assert!(warnings[0].contains("client.insecure = true: whoever"));
     assert!(warnings[1].contains("channel.without_namespace.delta_publish = true: has no effect"));
+}
+
+#[test]
+fn the_address_of_a_centrifugo_is_listened_on() {
+    let key = r#""http_api":{"key":"k"}"#;
+    for (text, expected) in [
+        (r#"{"http_server":{"port":9000},"#, Ok("0.0.0.0:9000")),
+        (
+            r#"{"http_server":{"address":"127.0.0.1"},"#,
+            Ok("127.0.0.1:8000"),
+        ),
+        (
+            r#"{"http_server":{"address":"::1","port":"9000"},"#,
+            Ok("[::1]:9000"),
+        ),
+        (r#"{"http_server":{"address":""},"#, Ok("0.0.0.0:8000")),
+        (
+            r#"{"http_server":{"address":"example"},"#,
+            Err("address.json:1: listen = [\"example:8000\"]: item 1 is not valid"),
+        ),
+        (
+            r#"{"http_server":{"port":70000},"#,
+            Err("address.json:1: listen = [\"0.0.0.0:70000\"]: item 1 is not valid"),
+        ),
+        (
+            r#"{"listen":["127.0.0.1:1"],"http_server":{"port":9000},"#,
+            Err("address.json:1: listen is set twice"),
+        ),
+    ] {
+        match (
+            from_file("address.json", &format!("{text}{key}}}")),
+            expected,
+        ) {
+            (Ok(loaded), Ok(address)) => {
+                let listen = loaded.config.listen.iter().map(ToString::to_string);
+                assert_eq!(listen.collect::<Vec<_>>(), [address]);
+            }
+            (Err(error), Err(start)) => assert!(error.starts_with(start), "{error}"),
+            (result, _) => panic!("{text}: {result:?}"),
+        }
+    }
+    let error = from_file("reachable.json", r#"{"http_server":{"port":9000}}"#).unwrap_err();
+    assert!(
+        error.contains("0.0.0.0:9000 is reachable from other machines"),
+        "{error}"
+    );
+}
+
+proptest! {
+    #[test]
+    fn any_change_of_a_file_gives_a_configuration_or_one_line(
+        start in 0..SAMPLE.len(),
+        length in 0..40_usize,
+        instead in "[\\PC\n]{0,8}",
+    ) {
+        let mut text = SAMPLE.to_owned();
+        let end = (start + length).min(text.len());
+        text.replace_range(start..end, &instead);
+        if let Err(error) = from_file("any.json", &text) {
+            prop_assert!(!error.contains(char::is_control), "{error:?}");
+        }
+    }
 }

@@ -772,3 +772,51 @@ fn renamed(name: &str, node: &Node, origin: Origin) -> Result<Given, ConfigError
         Err((shown, problem)) => Err(refused(&origin, name, setting.kind, &shown, problem)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::SETTINGS;
+
+    #[test]
+    fn other_names_are_of_settings() {
+        for (key, fate, ..) in FOREIGN {
+            if let Is(name) = fate {
+                assert!(Setting::find(name).is_some(), "{key} is {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_setting_is_foreign_but_in_part() {
+        for (key, ..) in FOREIGN {
+            assert!(SETTINGS.iter().all(|setting| setting.key != *key), "{key}");
+        }
+    }
+
+    #[test]
+    fn every_row_can_be_found_and_says_what_to_do() {
+        for row @ (key, fate, what, instead) in FOREIGN {
+            let key = key.replace('*', "any");
+            let found = find(&key).map(|found| found.0);
+            assert_eq!(found, Some(row.0), "an earlier row covers it");
+            assert!(!what.is_empty() && !what.ends_with('.'), "{key}");
+            assert_eq!(instead.is_empty(), matches!(fate, Is(_)), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_key_covers_what_is_below_it() {
+        for (known, key, expected) in [
+            ("admin", "admin", true),
+            ("admin", "admin.password", true),
+            ("admin", "administration", false),
+            ("*.map", "channel.namespaces[a].map.mode", true),
+            ("*.map", "channel.namespaces[a].mapped", false),
+            ("*.handler_prefix", "sse.handler_prefix", true),
+            ("*.handler_prefix", "handler_prefix", false),
+        ] {
+            assert_eq!(covers(known, key), expected, "{known} {key}");
+        }
+    }
+}

@@ -97,6 +97,8 @@ pub struct Loaded {
     origins: BTreeMap<&'static str, Origin>,
     pub(super) table_notes: TableNotes,
     ignored: Vec<String>,
+    /// Whether a source has a word on `client` or `channel`. What it does not say is then as strict as declared.
+    names_clients: bool,
 }
 
 impl Loaded {
@@ -113,6 +115,10 @@ impl Loaded {
         let mut given_by: BTreeMap<&'static str, Origin> = BTreeMap::new();
         for given in layer {
             let (key, origin) = match given {
+                Given::NamesClients => {
+                    self.names_clients = true;
+                    continue;
+                }
                 Given::Ignored(text) => {
                     self.ignored.push(text);
                     continue;
@@ -138,6 +144,7 @@ impl Loaded {
                     (tables.key(), origin)
                 }
             };
+            self.names_clients |= key.starts_with("client.") || key.starts_with("channel.");
             if let Some(first) = given_by.insert(key, origin.clone()) {
                 return Err(ConfigError(format!(
                     "{origin}: {key} is set twice, first by {first}; remove one of them"
@@ -146,13 +153,6 @@ impl Loaded {
         }
         self.origins.append(&mut given_by);
         Ok(())
-    }
-
-    /// Whether anything of `client` or `channel` is configured; then what is not, is as strict as those sections
-    /// declare it.
-    fn names_clients(&self) -> bool {
-        let is_about = |key: &&str| key.starts_with("client.") || key.starts_with("channel.");
-        self.origins.keys().any(|key| is_about(&key))
     }
 }
 
@@ -172,7 +172,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     }
     loaded.apply(read_env(&sources.env)?)?;
     loaded.apply(read_flags(&sources.flags)?)?;
-    if !loaded.names_clients() {
+    if !loaded.names_clients {
         loaded.config.open_for_development();
     }
     rules::check(&loaded)?;
@@ -196,6 +196,8 @@ pub(super) enum Given {
         given: Vec<(TableEntries, Origin)>,
         origin: Origin,
     },
+    /// A section `client` or `channel`, which may be empty.
+    NamesClients,
     /// Nothing, and what to say of it.
     Ignored(String),
 }
