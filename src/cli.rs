@@ -270,7 +270,7 @@ enum Action {
 
 #[derive(Args, Debug)]
 struct Options {
-    /// Configuration file (TOML)
+    /// Configuration file: TOML, or JSON if its name ends in .json; also one of Centrifugo
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Address to listen on, such as 127.0.0.1:8000 or `[::]:8000`; may be given several times
@@ -336,6 +336,8 @@ fn long_help() -> String {
          Settings:\n\
          A setting comes from the file, over it the environment, over it the flags. \
          The file has a section for each first word: heartbeat.max_missed is max_missed under [heartbeat]. \
+         Lists of tables come from it only: [[channel.namespaces]] and [[rpc.namespaces]] with a name and the settings of \
+         without_namespace, [[proxies]] with a name and those of rpc.proxy, [[http_api.keys]] with key, methods and channels. \
          The environment has LONGWIRE_ and the name in capitals, with two underscores for the dot: \
          LONGWIRE_HEARTBEAT__MAX_MISSED. There and in --set, items of a list are separated by commas.\n\n{}",
         config::table_help()

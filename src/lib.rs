@@ -204,6 +204,9 @@
 //! | endpoint, route | What answers a URL; its row in `ROUTES` |
 //! | admit, answer | An endpoint's decision from the head alone; its answer to the whole request |
 //! | purpose | What a WebSocket client's messages mean: nothing (it listens), a publication, an echo |
+//! | namespace | What a channel's name begins with, up to the first `:`; its channels share their options |
+//! | options | What may be done in a channel and what is kept of it: history, presence, who may publish |
+//! | backend, proxy | Your HTTP server that is asked what a client may do; where the configuration says how to ask it |
 //! | plan | Shards and connections of a server about to start |
 //! | token | A signed statement of who a client is, or of one subscription (JWT). What it says are its claims |
 //! | key set | Public keys by their names, from a file or an identity provider (JWKS) |
@@ -219,7 +222,7 @@
 //! | add a metric | a field of `ShardMetrics` and a row of `FAMILIES` or `LABELLED` in `src/metrics.rs`, a row in the README |
 //! | check one more thing of a host | a value in `src/doctor/host.rs`, a finding in the file next to it that is about it; a sysctl also in `tuning/host/`, with its reason |
 //! | add a reason for closing or refusing | a variant in `src/metrics.rs` |
-//! | add a setting | a row in `src/config/settings.rs`; relations between settings in `src/config/rules.rs`; then `UPDATE_README=1 cargo test --test readme` |
+//! | add a setting | a row in `src/config/settings.rs`, or of a group in `src/config/channel_options.rs`, `client.rs`, `proxy.rs`; relations between settings in `src/config/rules.rs` and `client_rules.rs`; then `UPDATE_README=1 cargo test --test readme` |
 //! | add a close code | a variant of `CloseCode` in `src/proto/close.rs`, a reason in `src/metrics.rs`, a row in the README |
 //! | change what a token may say | `src/auth/claims.rs`; which are accepted, `src/auth/verifier.rs`; how keys are chosen, `src/auth/keys.rs` |
 //! | change who may publish | `src/endpoints/access.rs` |

@@ -7,17 +7,31 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use longwire::config::{Admission, SETTINGS, table_markdown};
+use longwire::config::{
+    Admission, SETTINGS, channel_options_markdown, proxy_markdown, table_markdown, token_markdown,
+};
 use longwire::memory::Memory;
 use longwire::metrics::{CloseReason, PublicationRefusal, RefusalReason, ShardMetrics, render};
 use longwire::proto::close::CloseCode;
 
+/// Settings that are lists of tables.
+const LISTS: &[&str] = &["channel.namespaces", "rpc.namespaces", "http_api.keys"];
+
 #[test]
-fn the_table_of_settings_is_the_programs() {
-    let readme = readme();
-    let (start, end) = section(&readme, "settings");
-    let wanted = table_markdown();
-    if readme[start..end].trim() == wanted.trim() {
+fn the_tables_of_settings_are_the_programs() {
+    let mut updated = readme();
+    for (name, table) in [
+        ("settings", table_markdown()),
+        ("channel-options", channel_options_markdown()),
+        ("tokens", token_markdown()),
+        ("backends", proxy_markdown()),
+    ] {
+        let (start, end) = section(&updated, name);
+        if updated[start..end].trim() != table.trim() {
+            updated.replace_range(start..end, &format!("\n{table}"));
+        }
+    }
+    if updated == readme() {
         return;
     }
     let update = "UPDATE_README=1 cargo test --test readme";
@@ -25,7 +39,6 @@ fn the_table_of_settings_is_the_programs() {
         std::env::var_os("UPDATE_README").is_some(),
         "out of date: {update}"
     );
-    let updated = format!("{}\n{}{}", &readme[..start], wanted, &readme[end..]);
     // Renamed into place: the other tests read the file at the same time.
     let written = root().join(".README.md.new");
     fs::write(&written, updated).unwrap();
@@ -119,7 +132,12 @@ fn settings_named_in_the_pages_exist() {
             let is_key = key
                 .split_once('.')
                 .is_some_and(|(section, name)| sections.contains(section) && !name.contains('.'));
-            let is_known = SETTINGS.iter().any(|setting| setting.key == key);
+            let is_known = SETTINGS.iter().any(|setting| {
+                setting.key == key
+                    || setting.key.starts_with(&format!("{key}."))
+                    || setting.key.ends_with(&format!(".{key}"))
+            });
+            let is_known = is_known || LISTS.contains(&key);
             assert!(!is_key || is_known, "{}: no setting {key}", page.display());
         }
     }

@@ -5,7 +5,7 @@ use super::row::{Setting, field_of, group, key_of, settings_at};
 use super::value::{Field, Form, Item, Kind, Pattern, TimeUnit, Value, choice};
 
 /// Longest history of a channel, in publications.
-const MAX_HISTORY_SIZE: u64 = 100_000;
+const MAX_HISTORY_SIZE: u64 = 1_000_000;
 /// Ten years, in hours, would not fit 32 bits of milliseconds but does fit seconds.
 const MAX_TTL_S: u64 = 315_360_000;
 

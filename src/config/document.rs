@@ -151,7 +151,7 @@ fn toml_node(value: &DeValue<'_>) -> Node {
 pub(super) fn parse_json(text: &str) -> Result<Vec<Entry>, Malformed> {
     let is_object = text.trim_start().starts_with('{');
     let root: &RawValue = serde_json::from_str(text).map_err(|error| Malformed {
-        offset: offset_of_line(text, error.line()),
+        offset: offset_of_error(text, &error),
         message: error.to_string(),
     })?;
     if !is_object {
@@ -241,7 +241,12 @@ fn offset_of(text: &str, part: &RawValue) -> usize {
     start.saturating_sub(text.as_ptr().addr())
 }
 
-fn offset_of_line(text: &str, line: usize) -> usize {
+/// Where the line of a syntax error begins. One in column 0 was found at the end of the line before.
+fn offset_of_error(text: &str, error: &serde_json::Error) -> usize {
+    let line = match error.column() {
+        0 => error.line().saturating_sub(1),
+        _ => error.line(),
+    };
     let lines = text.split_inclusive('\n');
     lines.take(line.saturating_sub(1)).map(str::len).sum()
 }

@@ -47,15 +47,55 @@ fn parse(path: &Path, text: &str) -> Result<Vec<Given>, ConfigError> {
         let message = one_line(OsStr::new(&error.message));
         ConfigError::new(format!("{place}: not valid {language}: {message}"))
     })?;
+    let mut layer = Vec::new();
+    if entries.iter().any(is_about_clients) {
+        layer.push(Given::NamesClients);
+    }
     let mut flat = Vec::new();
     flatten("", entries, &mut flat);
     // The first error should be the first in the file.
     flat.sort_by_key(|entry| entry.offset);
-    let mut layer = Vec::new();
+    if let Some(listen) = take_listen(&mut flat) {
+        flat.push(listen);
+    }
     for entry in flat {
         layer.extend(give(entry, path, text)?);
     }
     Ok(layer)
+}
+
+fn is_about_clients(entry: &Entry) -> bool {
+    matches!(entry.name.as_str(), "client" | "channel")
+}
+
+/// Takes Centrifugo's address and port out and makes them one `listen`. Without an address it listens on all.
+fn take_listen(flat: &mut Vec<Entry>) -> Option<Entry> {
+    const KEYS: [&str; 2] = ["http_server.address", "http_server.port"];
+    let parts: Vec<Entry> = flat
+        .extract_if(.., |entry| KEYS.contains(&entry.name.as_str()))
+        .collect();
+    let offset = parts.first()?.offset;
+    let text = |key: &str| {
+        let part = parts.iter().rfind(|entry| entry.name == key)?;
+        match &part.node {
+            Node::Text(text) if text.is_empty() => None,
+            Node::Text(text) | Node::OtherInteger(text) | Node::Other(text) => Some(text.clone()),
+            Node::Number(number) => Some(number.to_string()),
+            Node::Flag(_) | Node::List(_) | Node::Table(_) => Some("?".to_owned()),
+        }
+    };
+    let [address, port] = KEYS.map(text);
+    let address = address.unwrap_or_else(|| "0.0.0.0".to_owned());
+    let port = port.unwrap_or_else(|| "8000".to_owned());
+    let listen = match address.contains(':') {
+        true => format!("[{address}]:{port}"),
+        false => format!("{address}:{port}"),
+    };
+    Some(Entry {
+        name: "listen".to_owned(),
+        offset,
+        node: Node::List(vec![Node::Text(listen)]),
+    })
 }
 
 /// Lists the keys of all tables with their dotted names. An empty table that is no section counts as a key: it is
@@ -65,7 +105,7 @@ fn flatten(prefix: &str, table: Vec<Entry>, flat: &mut Vec<Entry>) {
         let key = format!("{prefix}{}", one_line(OsStr::new(&entry.name)));
         match entry.node {
             Node::Table(inner) if inner.is_empty() && is_section(&key) => {}
-            Node::Table(inner) if !inner.is_empty() && Setting::find(&key).is_none() => {
+            Node::Table(inner) if !inner.is_empty() && is_above_settings(&key) => {
                 flatten(&format!("{key}."), inner, flat);
             }
             node => flat.push(Entry {
@@ -75,6 +115,11 @@ fn flatten(prefix: &str, table: Vec<Entry>, flat: &mut Vec<Entry>) {
             }),
         }
     }
+}
+
+/// Whether the table `key` is neither a value nor in the place of a list of tables.
+fn is_above_settings(key: &str) -> bool {
+    Setting::find(key).is_none() && Tables::find(key).is_none()
 }
 
 fn is_section(name: &str) -> bool {

@@ -93,14 +93,26 @@ const FOREIGN: &[Foreign] = &[
         "let a proxy in front keep /api, /metrics and / from strangers",
     ),
     (
-        "http_server.tls",
+        "http_server.tls.enabled",
         Refused,
         "TLS",
         "let a proxy in front speak TLS, and name it in trusted_proxies",
     ),
     (
-        "http_server.tls_autocert",
+        "http_server.tls",
+        Ignored,
+        "TLS",
+        "let a proxy in front speak TLS, and name it in trusted_proxies",
+    ),
+    (
+        "http_server.tls_autocert.enabled",
         Refused,
+        "TLS with certificates from ACME",
+        "let a proxy in front speak TLS, and name it in trusted_proxies",
+    ),
+    (
+        "http_server.tls_autocert",
+        Ignored,
         "TLS with certificates from ACME",
         "let a proxy in front speak TLS, and name it in trusted_proxies",
     ),
@@ -111,8 +123,14 @@ const FOREIGN: &[Foreign] = &[
         "let a proxy in front speak TLS, and name it in trusted_proxies",
     ),
     (
-        "http_server.internal_tls",
+        "http_server.internal_tls.enabled",
         Refused,
+        "TLS for internal endpoints",
+        "let a proxy in front speak TLS, and name it in trusted_proxies",
+    ),
+    (
+        "http_server.internal_tls",
+        Ignored,
         "TLS for internal endpoints",
         "let a proxy in front speak TLS, and name it in trusted_proxies",
     ),
@@ -153,8 +171,14 @@ const FOREIGN: &[Foreign] = &[
         "send the header X-Centrifugo-Error-Mode: transport with each request",
     ),
     (
-        "grpc_api",
+        "grpc_api.enabled",
         Refused,
+        "server API over gRPC",
+        "use the server API over HTTP, which has the same methods",
+    ),
+    (
+        "grpc_api",
+        Ignored,
         "server API over gRPC",
         "use the server API over HTTP, which has the same methods",
     ),
@@ -232,14 +256,26 @@ const FOREIGN: &[Foreign] = &[
         "clients get them as pushes",
     ),
     (
-        "uni_grpc",
+        "uni_grpc.enabled",
         Refused,
         "clients over gRPC",
         "use uni_http_stream",
     ),
     (
-        "webtransport",
+        "uni_grpc",
+        Ignored,
+        "clients over gRPC",
+        "use uni_http_stream",
+    ),
+    (
+        "webtransport.enabled",
         Refused,
+        "clients over WebTransport",
+        "use WebSocket; SDKs fall back to it",
+    ),
+    (
+        "webtransport",
+        Ignored,
         "clients over WebTransport",
         "use WebSocket; SDKs fall back to it",
     ),
@@ -305,12 +341,6 @@ const FOREIGN: &[Foreign] = &[
         "clients get the codes of the protocol",
     ),
     (
-        "client.proxy.connect.grpc_metadata",
-        Refused,
-        "metadata of gRPC clients",
-        "name header fields in http_headers",
-    ),
-    (
         "client.connect_proxy_name",
         Refused,
         "which backend to ask, in version 5",
@@ -330,8 +360,14 @@ const FOREIGN: &[Foreign] = &[
         "name header fields in http_headers",
     ),
     (
-        "*.grpc.tls",
+        "*.grpc.tls.enabled",
         Refused,
+        "TLS to a backend over gRPC",
+        "backends are asked over HTTP",
+    ),
+    (
+        "*.grpc.tls",
+        Ignored,
         "TLS to a backend over gRPC",
         "backends are asked over HTTP",
     ),
@@ -500,33 +536,39 @@ const FOREIGN: &[Foreign] = &[
     ),
     // More than one server.
     (
+        "engine.type",
+        Refused,
+        "a broker between several servers",
+        "this is one server; several do not know of each other",
+    ),
+    (
         "engine",
+        Ignored,
+        "a broker between several servers",
+        "this is one server; several do not know of each other",
+    ),
+    (
+        "broker.enabled",
         Refused,
         "a broker between several servers",
         "this is one server; several do not know of each other",
     ),
     (
         "broker",
-        Refused,
+        Ignored,
         "a broker between several servers",
         "this is one server; several do not know of each other",
     ),
     (
-        "presence_manager",
+        "presence_manager.enabled",
         Refused,
         "presence over several servers",
         "this is one server; several do not know of each other",
     ),
     (
-        "redis",
-        Refused,
-        "a broker between several servers",
-        "this is one server; several do not know of each other",
-    ),
-    (
-        "nats",
-        Refused,
-        "a broker between several servers",
+        "presence_manager",
+        Ignored,
+        "presence over several servers",
         "this is one server; several do not know of each other",
     ),
     (
@@ -574,8 +616,14 @@ const FOREIGN: &[Foreign] = &[
         "the console is at /",
     ),
     (
-        "init",
+        "init.enabled",
         Refused,
+        "endpoint that prepares connections",
+        "clients connect without it",
+    ),
+    (
+        "init",
+        Ignored,
         "endpoint that prepares connections",
         "clients connect without it",
     ),
@@ -623,6 +671,20 @@ const FOREIGN: &[Foreign] = &[
     ),
 ];
 
+/// Paths that Centrifugo's endpoints have unless told otherwise, and this server's too.
+const USUAL_PATHS: &[&str] = &[
+    "/api",
+    "/connection/http_stream",
+    "/connection/sse",
+    "/connection/uni_http_stream",
+    "/connection/uni_sse",
+    "/connection/uni_websocket",
+    "/connection/websocket",
+    "/emulation",
+    "/health",
+    "/metrics",
+];
+
 /// What to do with `key`, which is no setting; `node` is its value, where the source has one.
 ///
 /// # Errors
@@ -632,21 +694,45 @@ pub(super) fn foreign(
     node: Option<&Node>,
     origin: Origin,
 ) -> Result<Given, ConfigError> {
-    let Some(&(_, fate, what, instead)) = find(key) else {
+    let Some(known) = find(key) else {
         return Err(unknown_key(&origin, key));
     };
-    match (fate, node) {
+    match (known.1, node) {
         (Is(name), Some(node)) => renamed(name, node, origin),
-        (Is(name), None) => Err(ConfigError::new(format!(
-            "{origin}: {key} ({what}) is called {name} here"
-        ))),
-        (Refused, node) if !node.is_some_and(turns_nothing_on) => Err(ConfigError::new(format!(
-            "{origin}: {key} ({what}) is not supported; {instead}"
-        ))),
-        (Ignored | Refused, _) => Ok(Given::Ignored(format!(
-            "{origin}: ignored: {key} ({what}): {instead}"
-        ))),
+        _ => decide(known, key, node, &origin).map(Given::Ignored),
     }
+}
+
+/// What to say of `place`, an option of a table in a list that is no setting; `None` if nobody knows it.
+pub(super) fn foreign_option(
+    place: &str,
+    node: &Node,
+    origin: &Origin,
+) -> Option<Result<String, ConfigError>> {
+    find(place).map(|known| decide(known, place, Some(node), origin))
+}
+
+fn decide(
+    &(_, fate, what, instead): &Foreign,
+    key: &str,
+    node: Option<&Node>,
+    origin: &Origin,
+) -> Result<String, ConfigError> {
+    match fate {
+        Ignored => {}
+        Refused if node.is_some_and(turns_nothing_on) => {}
+        Refused => {
+            return Err(ConfigError::new(format!(
+                "{origin}: {key} ({what}) is not supported; {instead}"
+            )));
+        }
+        Is(name) => {
+            return Err(ConfigError::new(format!(
+                "{origin}: {key} ({what}) is called {name} here"
+            )));
+        }
+    }
+    Ok(format!("{origin}: ignored: {key} ({what}): {instead}"))
 }
 
 fn find(key: &str) -> Option<&'static Foreign> {
@@ -665,8 +751,9 @@ fn covers(known: &str, key: &str) -> bool {
 
 /// Off, or what Centrifugo does by itself.
 fn turns_nothing_on(node: &Node) -> bool {
-    let is_default = |text: &String| matches!(text.as_str(), "memory" | "stream" | "default");
-    node.is_off() || matches!(node, Node::Text(text) if is_default(text))
+    let is_usual =
+        |text: &str| matches!(text, "memory" | "stream" | "default") || USUAL_PATHS.contains(&text);
+    node.is_off() || matches!(node, Node::Text(text) if is_usual(text))
 }
 
 fn renamed(name: &str, node: &Node, origin: Origin) -> Result<Given, ConfigError> {
@@ -683,5 +770,53 @@ fn renamed(name: &str, node: &Node, origin: Origin) -> Result<Given, ConfigError
             "{origin}: ignored: {name} is empty"
         ))),
         Err((shown, problem)) => Err(refused(&origin, name, setting.kind, &shown, problem)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::SETTINGS;
+
+    #[test]
+    fn other_names_are_of_settings() {
+        for (key, fate, ..) in FOREIGN {
+            if let Is(name) = fate {
+                assert!(Setting::find(name).is_some(), "{key} is {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_setting_is_foreign_but_in_part() {
+        for (key, ..) in FOREIGN {
+            assert!(SETTINGS.iter().all(|setting| setting.key != *key), "{key}");
+        }
+    }
+
+    #[test]
+    fn every_row_can_be_found_and_says_what_to_do() {
+        for row @ (key, fate, what, instead) in FOREIGN {
+            let key = key.replace('*', "any");
+            let found = find(&key).map(|found| found.0);
+            assert_eq!(found, Some(row.0), "an earlier row covers it");
+            assert!(!what.is_empty() && !what.ends_with('.'), "{key}");
+            assert_eq!(instead.is_empty(), matches!(fate, Is(_)), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_key_covers_what_is_below_it() {
+        for (known, key, expected) in [
+            ("admin", "admin", true),
+            ("admin", "admin.password", true),
+            ("admin", "administration", false),
+            ("*.map", "channel.namespaces[a].map.mode", true),
+            ("*.map", "channel.namespaces[a].mapped", false),
+            ("*.handler_prefix", "sse.handler_prefix", true),
+            ("*.handler_prefix", "handler_prefix", false),
+        ] {
+            assert_eq!(covers(known, key), expected, "{known} {key}");
+        }
     }
 }

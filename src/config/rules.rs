@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::client_rules;
 use super::row::Setting;
 use super::settings::Config;
 use super::sources::{ConfigError, Loaded, Origin};
@@ -23,6 +24,7 @@ pub(super) fn check(loaded: &Loaded) -> Result<(), ConfigError> {
         at_most(loaded, low, high)?;
     }
     check_client_publish(loaded)?;
+    client_rules::check(loaded)?;
     check_listen(loaded)?;
     check_proxy_protocol(loaded)?;
     check_exposure(loaded)
@@ -30,15 +32,16 @@ pub(super) fn check(loaded: &Loaded) -> Result<(), ConfigError> {
 
 /// Valid settings that are probably a mistake, one line each.
 pub(super) fn warnings(loaded: &Loaded) -> Vec<String> {
+    let mut warnings = client_rules::warnings(loaded);
     let interval_ms = loaded.config.heartbeat.ping_interval_ms;
-    if interval_ms < PROXY_IDLE_TIMEOUT_MS {
-        return Vec::new();
+    if interval_ms >= PROXY_IDLE_TIMEOUT_MS {
+        let origin = loaded.origin("heartbeat.ping_interval_ms");
+        warnings.push(format!(
+            "{origin}: heartbeat.ping_interval_ms = {interval_ms}: many proxies cut a connection after 60 seconds of \
+             silence; stay below {PROXY_IDLE_TIMEOUT_MS}"
+        ));
     }
-    let origin = loaded.origin("heartbeat.ping_interval_ms");
-    vec![format!(
-        "{origin}: heartbeat.ping_interval_ms = {interval_ms}: many proxies cut a connection after 60 seconds of \
-         silence; stay below {PROXY_IDLE_TIMEOUT_MS}"
-    )]
+    warnings
 }
 
 fn at_most(loaded: &Loaded, low: &str, high: &str) -> Result<(), ConfigError> {

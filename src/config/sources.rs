@@ -11,7 +11,7 @@ use super::nearest::nearest;
 use super::row::Setting;
 use super::rules;
 use super::settings::{Config, SETTINGS};
-use super::tables::{TableEntries, TableOrigins, Tables};
+use super::tables::{TableEntries, TableNotes, Tables};
 use super::value::{Kind, Value};
 
 /// What every environment variable of the configuration begins with.
@@ -95,8 +95,10 @@ pub struct Loaded {
     /// Valid but unwise settings, one line each.
     pub warnings: Vec<String>,
     origins: BTreeMap<&'static str, Origin>,
-    pub(super) table_origins: TableOrigins,
+    pub(super) table_notes: TableNotes,
     ignored: Vec<String>,
+    /// Whether a source has a word on `client` or `channel`. What it does not say is then as strict as declared.
+    names_clients: bool,
 }
 
 impl Loaded {
@@ -104,7 +106,7 @@ impl Loaded {
     pub fn origin(&self, key: &str) -> &Origin {
         let origin = self.origins.get(key);
         origin
-            .or_else(|| self.table_origins.get(key))
+            .or_else(|| self.table_notes.origins.get(key))
             .unwrap_or(&Origin::Default)
     }
 
@@ -113,6 +115,10 @@ impl Loaded {
         let mut given_by: BTreeMap<&'static str, Origin> = BTreeMap::new();
         for given in layer {
             let (key, origin) = match given {
+                Given::NamesClients => {
+                    self.names_clients = true;
+                    continue;
+                }
                 Given::Ignored(text) => {
                     self.ignored.push(text);
                     continue;
@@ -134,10 +140,11 @@ impl Loaded {
                     given,
                     origin,
                 } => {
-                    tables.apply(&mut self.config, &given, &mut self.table_origins)?;
+                    tables.apply(&mut self.config, &given, &mut self.table_notes)?;
                     (tables.key(), origin)
                 }
             };
+            self.names_clients |= key.starts_with("client.") || key.starts_with("channel.");
             if let Some(first) = given_by.insert(key, origin.clone()) {
                 return Err(ConfigError(format!(
                     "{origin}: {key} is set twice, first by {first}; remove one of them"
@@ -146,13 +153,6 @@ impl Loaded {
         }
         self.origins.append(&mut given_by);
         Ok(())
-    }
-
-    /// Whether anything of `client` or `channel` is configured; then what is not, is as strict as those sections
-    /// declare it.
-    fn names_clients(&self) -> bool {
-        let is_about = |key: &&str| key.starts_with("client.") || key.starts_with("channel.");
-        self.origins.keys().any(|key| is_about(&key))
     }
 }
 
@@ -172,12 +172,13 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     }
     loaded.apply(read_env(&sources.env)?)?;
     loaded.apply(read_flags(&sources.flags)?)?;
-    if !loaded.names_clients() {
+    if !loaded.names_clients {
         loaded.config.open_for_development();
     }
     rules::check(&loaded)?;
     loaded.warnings = rules::warnings(&loaded);
     loaded.warnings.append(&mut loaded.ignored);
+    loaded.warnings.append(&mut loaded.table_notes.ignored);
     Ok(loaded)
 }
 
@@ -195,6 +196,8 @@ pub(super) enum Given {
         given: Vec<(TableEntries, Origin)>,
         origin: Origin,
     },
+    /// A section `client` or `channel`, which may be empty.
+    NamesClients,
     /// Nothing, and what to say of it.
     Ignored(String),
 }

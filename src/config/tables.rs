@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::document::Node;
+use super::foreign::foreign_option;
 use super::nearest::nearest_of;
 use super::row::{Group, Row};
 use super::settings::Config;
@@ -21,8 +22,14 @@ pub(super) enum Tables {
 /// Keys and values of one table, each with its place.
 pub(super) type TableEntries = Vec<(String, Node, Origin)>;
 
-/// Where the values of tables came from, by `channel.namespaces[chat].presence`.
-pub(super) type TableOrigins = BTreeMap<String, Origin>;
+/// What was found while tables were read.
+#[derive(Clone, Debug, Default)]
+pub(super) struct TableNotes {
+    /// Where values came from, by `channel.namespaces[chat].presence`.
+    pub(super) origins: BTreeMap<String, Origin>,
+    /// What was ignored, one line each.
+    pub(super) ignored: Vec<String>,
+}
 
 impl Tables {
     const ALL: &[Tables] = &[
@@ -59,38 +66,38 @@ impl Tables {
         self,
         config: &mut Config,
         tables: &[(TableEntries, Origin)],
-        origins: &mut TableOrigins,
+        notes: &mut TableNotes,
     ) -> Result<(), ConfigError> {
         match self {
             Tables::ChannelNamespaces => {
-                let namespaces = read_named(self, tables, origins)?;
+                let namespaces = read_named(self, tables, notes)?;
                 config.channel.set_namespaces(namespaces);
             }
             Tables::RpcNamespaces => {
-                let namespaces = read_named(self, tables, origins)?;
+                let namespaces = read_named(self, tables, notes)?;
                 config.rpc.set_namespaces(namespaces);
             }
-            Tables::Proxies => config.proxies = read_named(self, tables, origins)?,
-            Tables::ApiKeys => config.http_api_keys = read_numbered(self, tables, origins)?,
+            Tables::Proxies => config.proxies = read_named(self, tables, notes)?,
+            Tables::ApiKeys => config.http_api_keys = read_numbered(self, tables, notes)?,
         }
         Ok(())
     }
 
     /// All tables of the configuration as TOML; secrets are `"***"`.
-    pub(super) fn all_to_toml(config: &Config, origins: &TableOrigins) -> String {
+    pub(super) fn all_to_toml(config: &Config, notes: &TableNotes) -> String {
         let mut out = String::new();
         for (name, options) in &config.channel.namespaces {
-            out += &table_to_toml(Self::ChannelNamespaces, Some(name), name, options, origins);
+            out += &table_to_toml(Self::ChannelNamespaces, Some(name), name, options, notes);
         }
         for (name, options) in &config.rpc.namespaces {
-            out += &table_to_toml(Self::RpcNamespaces, Some(name), name, options, origins);
+            out += &table_to_toml(Self::RpcNamespaces, Some(name), name, options, notes);
         }
         for (name, proxy) in &config.proxies {
-            out += &table_to_toml(Self::Proxies, Some(name), name, proxy, origins);
+            out += &table_to_toml(Self::Proxies, Some(name), name, proxy, notes);
         }
         for (index, key) in config.http_api_keys.iter().enumerate() {
             let label = (index + 1).to_string();
-            out += &table_to_toml(Self::ApiKeys, None, &label, key, origins);
+            out += &table_to_toml(Self::ApiKeys, None, &label, key, notes);
         }
         out
     }
@@ -101,14 +108,15 @@ fn table_to_toml<T: Group>(
     name: Option<&str>,
     label: &str,
     group: &T,
-    origins: &TableOrigins,
+    notes: &TableNotes,
 ) -> String {
     let mut out = format!("\n[[{}]]\n", tables.key());
     if let Some(name) = name {
         out += &format!("name = \"{name}\"\n");
     }
     for row in T::ROWS {
-        let origin = origins
+        let origin = notes
+            .origins
             .get(&place(tables, label, row.key))
             .unwrap_or(&Origin::Default);
         let value = row.shown(&row.get(group));
@@ -126,7 +134,7 @@ pub(super) fn place(tables: Tables, label: &str, key: &str) -> String {
 fn read_named<T: Group>(
     tables: Tables,
     given: &[(TableEntries, Origin)],
-    origins: &mut TableOrigins,
+    notes: &mut TableNotes,
 ) -> Result<Vec<(String, T)>, ConfigError> {
     let mut groups: Vec<(String, T)> = Vec::new();
     for (entries, origin) in given {
@@ -138,7 +146,7 @@ fn read_named<T: Group>(
             )));
         }
         let rest = entries.iter().filter(|(key, ..)| key != "name");
-        let group = read_group(tables, &name, rest, origins)?;
+        let group = read_group(tables, &name, rest, notes)?;
         groups.push((name, group));
     }
     Ok(groups)
@@ -147,12 +155,12 @@ fn read_named<T: Group>(
 fn read_numbered<T: Group>(
     tables: Tables,
     given: &[(TableEntries, Origin)],
-    origins: &mut TableOrigins,
+    notes: &mut TableNotes,
 ) -> Result<Vec<T>, ConfigError> {
     let numbered = given.iter().enumerate();
     numbered
         .map(|(index, (entries, _))| {
-            read_group(tables, &(index + 1).to_string(), entries.iter(), origins)
+            read_group(tables, &(index + 1).to_string(), entries.iter(), notes)
         })
         .collect()
 }
@@ -177,16 +185,23 @@ fn read_group<'a, T: Group>(
     tables: Tables,
     label: &str,
     entries: impl Iterator<Item = &'a (String, Node, Origin)>,
-    origins: &mut TableOrigins,
+    notes: &mut TableNotes,
 ) -> Result<T, ConfigError> {
     let mut group = T::default();
     for (key, node, origin) in entries {
         let place = place(tables, label, key);
         let Some(row) = T::ROWS.iter().find(|row| row.key == key) else {
-            return Err(unknown(&place, key, T::ROWS, origin));
+            notes
+                .ignored
+                .push(ignored(&place, key, T::ROWS, node, origin)?);
+            continue;
         };
         set(row, &place, &mut group, node, origin)?;
-        if origins.insert(place.clone(), origin.clone()).is_some() {
+        if notes
+            .origins
+            .insert(place.clone(), origin.clone())
+            .is_some()
+        {
             return Err(ConfigError::new(format!(
                 "{origin}: {place} is set twice; remove one of them"
             )));
@@ -195,12 +210,24 @@ fn read_group<'a, T: Group>(
     Ok(group)
 }
 
-fn unknown<T>(place: &str, key: &str, rows: &[Row<T>], origin: &Origin) -> ConfigError {
+/// What to say of a key that no row has, if it may be ignored.
+fn ignored<T>(
+    place: &str,
+    key: &str,
+    rows: &[Row<T>],
+    node: &Node,
+    origin: &Origin,
+) -> Result<String, ConfigError> {
+    if let Some(found) = foreign_option(place, node, origin) {
+        return found;
+    }
     let cure = match nearest_of(key, rows.iter().map(|row| row.key)) {
         Some(known) => format!("did you mean {known}?"),
         None => "longwire --help lists all settings".to_owned(),
     };
-    ConfigError::new(format!("{origin}: unknown setting {place}; {cure}"))
+    Err(ConfigError::new(format!(
+        "{origin}: unknown setting {place}; {cure}"
+    )))
 }
 
 fn set<T: Group>(

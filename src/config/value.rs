@@ -778,6 +778,60 @@ mod tests {
     }
 
     #[test]
+    fn times_are_rounded_up_and_written_as_they_are_read() {
+        for (unit, text, number, written) in [
+            (TimeUnit::Seconds, "1500ms", 2, "2s"),
+            (TimeUnit::Seconds, "5m", 300, "300s"),
+            (TimeUnit::Millis, "1500ms", 1_500, "1500ms"),
+            (TimeUnit::Millis, "100us", 1, "1ms"),
+            (TimeUnit::Millis, "2s", 2_000, "2s"),
+        ] {
+            assert_eq!(unit.parse(text), Some(number), "{text}");
+            assert_eq!(unit.write(number), written);
+            assert_eq!(unit.parse(written), Some(number), "{written}");
+        }
+    }
+
+    #[test]
+    fn forms_refuse_what_could_never_work() {
+        for (form, good, bad) in [
+            (Form::Url, "https://a.example/x?y", "ftp://a"),
+            (Form::Url, "", "http://"),
+            (Form::Url, "http://[::1]:80/", "http:///x"),
+            (Form::Regex, "^a|b$", "(?=x)"),
+            (Form::Name, "a.b-c_D1", "a b"),
+            (Form::Name, "default", ""),
+            (Form::Marker, "::", "\u{a7}"),
+            (Form::Key, "k3y", "k y"),
+            (Form::Path, "/a b", "\0"),
+        ] {
+            assert_eq!(form.check(good), Ok(()), "{good}");
+            assert!(form.check(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn header_fields_are_a_json_object() {
+        let pairs = |name: &str, value: &str| Ok(Value::Map(vec![(name.into(), value.into())]));
+        let parsed = Kind::Headers.parse(r#"{"X-A":"b, c"}"#);
+        assert_eq!(parsed, pairs("X-A", "b, c"));
+        assert!(Kind::Headers.parse("X-A: b").is_err());
+        let check = |name, value| Kind::Headers.check(&pairs(name, value).unwrap());
+        assert_eq!(check("X-A", "b"), Ok(()));
+        assert!(check("X A", "b").is_err() && check("X-A", "b\r\nY: c").is_err());
+    }
+
+    #[test]
+    fn all_origins_are_a_star() {
+        let example = Origin::parse("https://example.com").unwrap();
+        let matches = |text| AllowedOrigin::parse(text).map(|allowed| allowed.matches(&example));
+        assert_eq!(matches("*"), Some(true));
+        assert_eq!(matches("https://example.com"), Some(true));
+        assert_eq!(matches("https://*.example.com"), Some(false));
+        assert_eq!(matches("*.example.com"), None);
+    }
+
+    #[test]
     fn algorithm_names_fit_the_kernel() {
         assert!(is_algorithm("") && is_algorithm("bbr") && is_algorithm("abcdefghijklmno"));
         assert!(!is_algorithm("abcdefghijklmnop") && !is_algorithm("b b"));

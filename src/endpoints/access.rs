@@ -27,10 +27,10 @@ const FORWARDING_HEADERS: [&str; 5] = [
 /// program on this machine, or from anyone if the server is open on purpose.
 pub(super) fn may_publish(core: &Core, exchange: &Exchange<'_>) -> Result<(), Reply> {
     let config = &core.shared.config;
-    if !config.api_keys.is_empty() {
-        return has_key(exchange.request, &config.api_keys);
+    if config.has_api_key() {
+        return has_key(exchange.request, config.full_api_keys());
     }
-    if config.insecure || is_local(core, exchange) {
+    if config.is_api_open() || is_local(core, exchange) {
         return Ok(());
     }
     let line = "publishing without an API key is for programs on this machine only: set api_keys";
@@ -49,9 +49,8 @@ pub(super) fn origin<'a>(core: &Core, request: &Request<'a>) -> Result<Option<&'
         .filter(|_| lines.next().is_none());
     let parsed = text.and_then(Origin::parse);
     let is_allowed = parsed.is_some_and(|origin| {
-        let configured = &core.shared.config.origins;
         request.host().is_some_and(|host| origin.is_of_host(host))
-            || configured.iter().any(|pattern| pattern.matches(&origin))
+            || core.shared.config.allows_origin(&origin)
     });
     match is_allowed {
         true => Ok(text),
@@ -69,13 +68,13 @@ pub(super) fn cors_headers(origin: Option<&str>) -> Headers {
     headers
 }
 
-fn has_key(request: &Request<'_>, keys: &[String]) -> Result<(), Reply> {
+fn has_key<'k>(request: &Request<'_>, keys: impl Iterator<Item = &'k str>) -> Result<(), Reply> {
     let Some(given) = given_key(request) else {
         let reply = Reply::text(401, "API key missing: send X-API-Key");
         return Err(reply.with("WWW-Authenticate", "apikey").closing());
     };
     // Every key is compared, in time that does not depend on where they differ.
-    let matches = keys.iter().fold(subtle::Choice::from(0), |found, key| {
+    let matches = keys.fold(subtle::Choice::from(0), |found, key| {
         found | key.as_bytes().ct_eq(given.as_bytes())
     });
     if bool::from(matches) {
