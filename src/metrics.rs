@@ -201,6 +201,16 @@ pub struct ShardMetrics {
     pub sends: Counter,
     /// Sends of the fan-out that carried more than one publication.
     pub coalesced_sends: Counter,
+    /// Joins and leaves that had no room.
+    pub events_dropped: Counter,
+    /// Clients that could not be shown in a channel because too many are there.
+    pub presence_full: Counter,
+    /// Publications sent again to subscribers that came back.
+    pub recovered_publications: Counter,
+    /// Bytes the histories of this shard's channels take.
+    pub history_bytes: Counter,
+    /// Histories given up because memory for them was short.
+    pub history_evictions: Counter,
     /// Bytes received.
     pub received_bytes: Counter,
     /// Bytes the kernel took.
@@ -316,6 +326,36 @@ const FAMILIES: &[Family] = &[
         COUNTER,
         "Sends of the fan-out that carried more than one publication.",
         |m| &m.coalesced_sends,
+    ),
+    row(
+        "longwire_events_dropped_total",
+        COUNTER,
+        "Joins and leaves that were not told because there was no room.",
+        |m| &m.events_dropped,
+    ),
+    row(
+        "longwire_presence_full_total",
+        COUNTER,
+        "Clients not shown in a channel because too many are there.",
+        |m| &m.presence_full,
+    ),
+    row(
+        "longwire_recovered_publications_total",
+        COUNTER,
+        "Publications sent to subscribers that came back.",
+        |m| &m.recovered_publications,
+    ),
+    row(
+        "longwire_history_bytes",
+        GAUGE,
+        "Memory of the histories of this shard's channels.",
+        |m| &m.history_bytes,
+    ),
+    row(
+        "longwire_history_evictions_total",
+        COUNTER,
+        "Histories given up because memory for them was short.",
+        |m| &m.history_evictions,
     ),
     row(
         "longwire_received_bytes_total",

@@ -18,7 +18,8 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
-use crate::config::Config;
+use crate::auth::{JwkSet, Revocations, TokenSettings, TokenVerifier};
+use crate::config::{Config, TokenConfig};
 use crate::limits::Plan;
 use crate::memory::Memory;
 use crate::metrics::ShardMetrics;
@@ -26,7 +27,7 @@ use crate::net::{
     HandedOver, build_runtime, core_count, ensure_port_free, own_file_table, pin_to_core,
 };
 use crate::shard::{
-    AddressTable, Baton, Door, Doorbell, Link, Message, Opening, Ports, ShardEvent, Shared, Turn,
+    AddressTable, Baton, Door, Doorbell, Link, Message, Opening, Ports, ShardEvent, Shared, Tokens, Turn,
     connect,
 };
 use crate::{endpoints, log, shard};
@@ -97,7 +98,7 @@ fn serve(
     let doors = doors(config)?;
     let (events, inbox) = unbounded();
     watch_signals(events.clone()).map_err(|error| Failure::new(error.to_string()))?;
-    let shared = Arc::new(share(config, plan, collect));
+    let shared = Arc::new(share(config, plan, collect)?);
     shared.memory.sample();
     let mut links = start_shards(&shared, &doors, &events, &inbox)?;
     await_serving(&shared, &inbox)?;
@@ -107,8 +108,8 @@ fn serve(
     drain(&shared, &mut links, &inbox)
 }
 
-fn share(config: &Config, plan: &Plan, collect: fn()) -> Shared {
-    Shared {
+fn share(config: &Config, plan: &Plan, collect: fn()) -> Result<Shared, Failure> {
+    Ok(Shared {
         config: config.clone(),
         connections_per_shard: plan.connections_per_shard,
         metrics: (0..plan.shards)
@@ -119,9 +120,56 @@ fn share(config: &Config, plan: &Plan, collect: fn()) -> Shared {
         addresses: AddressTable::default(),
         memory: Memory::new(&config.admission, collect),
         batons: batons(config, plan.shards),
+        tokens: tokens(config)?,
+        node: format!("{:016x}", fastrand::u64(..)).into(),
         handler: endpoints::HANDLER,
         log_lines_dropped: log::dropped_lines,
+    })
+}
+
+/// Revoked tokens and users that are remembered, at most.
+const REVOCATIONS_MAX: usize = 100_000;
+
+/// What tokens are verified with.
+fn tokens(config: &Config) -> Result<Tokens, Failure> {
+    let client = &config.client;
+    Ok(Tokens {
+        connect: verifier("client.token", &client.token)?,
+        subscribe: match client.subscription_token.enabled {
+            true => verifier("client.subscription_token", &client.subscription_token.token)?,
+            false => verifier("client.token", &client.token)?,
+        },
+        revocations: Revocations::new(REVOCATIONS_MAX),
+    })
+}
+
+fn verifier(section: &str, config: &TokenConfig) -> Result<TokenVerifier, Failure> {
+    let bad = |setting: &str, problem: &str| Failure {
+        text: format!("{section}.{setting}: {problem}"),
+        code: 2,
+    };
+    let settings = TokenSettings {
+        hmac_secret_key: config.hmac_secret_key.clone(),
+        hmac_previous_secret_key: config.hmac_previous_secret_key.clone(),
+        hmac_previous_secret_key_valid_until: 0,
+        rsa_public_key: config.rsa_public_key.clone(),
+        ecdsa_public_key: config.ecdsa_public_key.clone(),
+        jwks_public_endpoint: config.jwks_public_endpoint.clone(),
+        audience: config.audience.clone(),
+        audience_regex: config.audience_regex.as_str().to_owned(),
+        issuer: config.issuer.clone(),
+        issuer_regex: config.issuer_regex.as_str().to_owned(),
+        user_id_claim: config.user_id_claim.clone(),
+    };
+    let verifier = TokenVerifier::new(&settings);
+    let mut verifier = verifier.map_err(|error| bad(error.setting, &error.problem))?;
+    if !config.jwks_file.is_empty() {
+        let file = |problem: String| bad("jwks_file", &format!("{}: {problem}", config.jwks_file));
+        let document = std::fs::read(&config.jwks_file).map_err(|error| file(error.to_string()))?;
+        let set = JwkSet::parse(&document).map_err(|error| file(error.to_string()))?;
+        verifier.set_jwks(Arc::new(set));
     }
+    Ok(verifier)
 }
 
 /// One for each core, if shards share them.

@@ -85,6 +85,21 @@ impl ChannelConfig {
         }
     }
 
+    /// The options of `channel`; those of channels without a namespace, if its own is not configured.
+    pub fn resolve_or_default(&self, channel: &str) -> &ChannelOptions {
+        self.resolve(channel).unwrap_or(&self.without_namespace)
+    }
+
+    /// The channel of a user alone, in a namespace or, if that is empty, in none.
+    pub fn personal_channel(&self, namespace: &str, user: &str) -> String {
+        let naming = &self.naming;
+        let boundary = match namespace {
+            "" => "",
+            _ => naming.namespace_boundary.as_str(),
+        };
+        format!("{namespace}{boundary}{}{user}", naming.user_boundary)
+    }
+
     /// The options of the namespace called `name`.
     pub fn namespace(&self, name: &str) -> Option<&ChannelOptions> {
         // A name that begins with the boundary has an empty namespace, which is none.

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::hub::{Position, Refused};
+use crate::hub::{Dialect, Position, Refused};
 use crate::proto::deflate::{DeflatePolicy, negotiate};
 use crate::proto::handshake::{UpgradeCheck, check_upgrade};
 use crate::proto::http::{HttpError, Method, decode_segment};
-use crate::shard::{Answer, Core, Exchange, Purpose, Reply, Upgrade};
+use crate::shard::{Answer, Carrier, Core, Dialogue, Exchange, Listen, Purpose, Reply, Upgrade};
 
 use super::{access, publishing};
 
@@ -43,25 +43,36 @@ pub(super) fn listen(core: &Core, exchange: &Exchange<'_>, channel: Arc<str>) ->
         true => Purpose::Publish,
         false => Purpose::Listen,
     };
-    upgrade(core, exchange, purpose, Some(channel))
+    let listen = Listen {
+        channel,
+        dialect: Dialect::Verbatim,
+        since: None,
+    };
+    let dialogue = Dialogue::Plain {
+        purpose,
+        listen: Some(listen),
+    };
+    upgrade(core, exchange, None, dialogue)
 }
 
 /// Makes the connection a WebSocket, or says why not.
 pub(super) fn upgrade(
     core: &Core,
     exchange: &Exchange<'_>,
-    purpose: Purpose,
-    channel: Option<Arc<str>>,
+    protocol: Option<&'static str>,
+    dialogue: Dialogue,
 ) -> Answer {
     match check_upgrade(exchange.request) {
         UpgradeCheck::Accept { key } => {
             let offers = exchange.request.headers("sec-websocket-extensions");
             match negotiate(offers, &deflate_policy(core)) {
                 Ok(deflate) => Answer::Upgrade(Upgrade {
-                    key: key.to_owned(),
-                    purpose,
-                    channel,
-                    deflate,
+                    carrier: Carrier::WebSocket {
+                        key: key.to_owned(),
+                        protocol,
+                        deflate,
+                    },
+                    dialogue,
                 }),
                 Err(error) => Answer::Reply(error.into()),
             }

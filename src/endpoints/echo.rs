@@ -1,6 +1,6 @@
 //! `/echo`: a WebSocket that returns what it is sent, for conformance suites and benchmarks.
 
-use crate::shard::{Answer, Core, Exchange, Purpose, Reply};
+use crate::shard::{Answer, Core, Dialogue, Exchange, Purpose, Reply};
 
 use super::channels;
 
@@ -12,5 +12,9 @@ pub(super) fn admit(core: &mut Core, _: &Exchange<'_>) -> Result<(), Reply> {
 }
 
 pub(super) fn answer(core: &mut Core, exchange: &Exchange<'_>) -> Answer {
-    channels::upgrade(core, exchange, Purpose::Echo, None)
+    let dialogue = Dialogue::Plain {
+        purpose: Purpose::Echo,
+        listen: None,
+    };
+    channels::upgrade(core, exchange, None, dialogue)
 }

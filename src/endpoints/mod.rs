@@ -5,6 +5,7 @@
 
 mod access;
 mod api;
+mod centrifuge;
 mod channels;
 mod chat;
 mod console;
@@ -63,6 +64,13 @@ const ROUTES: &[Route] = &[
         pages: Pages::AllowedMayRead,
         admit: channels::admit,
         answer: channels::answer,
+    },
+    Route {
+        path: Path::Is("/connection/websocket"),
+        methods: READ,
+        pages: Pages::Allowed,
+        admit: anyone,
+        answer: centrifuge::websocket,
     },
     Route {
         path: Path::Is("/chat"),

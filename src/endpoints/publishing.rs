@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use crate::hub::{Kind, Position, Refused};
-use crate::shard::{Answer, Core, Exchange, PublishReply, Reply, Submitted};
+use crate::shard::{Answer, Asker, Core, Exchange, PublishReply, Reply, Submission, Submitted};
 
 /// Publishes, and answers with `reply` now or when the owner of the channel has decided.
 pub(super) fn publish(
@@ -17,7 +17,17 @@ pub(super) fn publish(
     data: Bytes,
     reply: PublishReply,
 ) -> Answer {
-    match core.publish(channel, kind, data, exchange.session) {
+    let submission = Submission {
+        channel: Arc::clone(channel),
+        kind,
+        data,
+        options: None,
+    };
+    let asker = Asker {
+        session: exchange.session,
+        tag: 0,
+    };
+    match core.publish(submission, asker) {
         Submitted::Done(outcome) => Answer::Reply(reply(outcome)),
         Submitted::Pending => Answer::AwaitPublished(reply),
     }

@@ -1,6 +1,5 @@
 //! One WebSocket frame: its header both ways, and whole frames out (RFC 6455 section 5.2).
 
-use super::close::CloseCode;
 use super::mask::apply_mask;
 use super::message::Violation;
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::hub::{
-    ClientInfo, Direction, Key, Limit, Page, PresenceStats, Recovery, Since, Unrecoverable,
+    ClientInfo, Direction, Glob, Key, Limit, Page, Position, PresenceStats, Recovery, Refused, Since,
+    Unrecoverable,
 };
 
 use super::inbox::Asker;
@@ -103,8 +104,12 @@ pub enum Action {
         /// What others see of the connection from now on; empty to leave it.
         info: Bytes,
     },
-    /// Count them, and what they listen to.
-    Count,
+    /// Say how many they are and what they listen to: all channels whose names match, or none if there is no
+    /// pattern.
+    Count {
+        /// Which channels.
+        pattern: Option<Glob>,
+    },
 }
 
 /// A subscription that is ordered.
@@ -146,8 +151,35 @@ pub enum AnswerTo {
     Done,
     /// To an order: so many connections were meant.
     Connections(u32),
+    /// To an order to count.
+    Overview(Box<Overview>),
+    /// To a publication: its place, or why it has none.
+    Published(Result<Position, Refused>),
     /// The channel cannot be opened.
     Refused,
+}
+
+/// What one shard has, or several together.
+#[derive(Debug, Default)]
+pub struct Overview {
+    /// Centrifuge clients.
+    pub clients: u64,
+    /// Users, as far as they are on different shards counted once for each.
+    pub users: u64,
+    /// Subscriptions.
+    pub subscriptions: u64,
+    /// Channels with subscribers and how many those are; of owned channels.
+    pub channels: Vec<(Arc<str>, u64)>,
+}
+
+impl Overview {
+    /// Adds what another shard has.
+    pub fn add(&mut self, other: Self) {
+        self.clients += other.clients;
+        self.users += other.users;
+        self.subscriptions += other.subscriptions;
+        self.channels.extend(other.channels);
+    }
 }
 
 /// A client's coming to a channel, or its going.

@@ -129,7 +129,6 @@ pub(super) struct WantedFlags {
     pub rejects_unrecovered: bool,
     pub is_present: bool,
     pub is_announced: bool,
-    pub takes_channel_id: bool,
     /// The owner has been asked for what was missed.
     pub asked_history: bool,
 }
@@ -177,6 +176,16 @@ pub(super) struct Subscribed {
     pub data: Bytes,
     pub encoding: Encoding,
     pub id: i64,
+}
+
+impl Rare {
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+            && self.connecting.is_none()
+            && self.meta.is_empty()
+            && self.session.is_none()
+    }
 }
 
 impl Client {

@@ -14,7 +14,7 @@ use crate::proto::centrifuge::values::{
     ReplyError, SubscribePush, SubscribeResult,
 };
 use crate::proto::centrifuge::{
-    Command, Commands, Disconnect, ErrorCode, Format, Method, PayloadKind, PayloadRef, Push,
+    Command, Commands, Disconnect, ErrorCode, Method, PayloadKind, PayloadRef, Push,
     PushEvent, Reply, ReplyResult, UnsubscribeCode, encode_push, encode_reply,
 };
 use crate::proto::frame::Opcode;
@@ -36,6 +36,19 @@ pub(super) enum Refusal {
     Error(ErrorCode),
     /// The connection ends.
     Ends(Disconnect),
+}
+
+impl Refusal {
+    /// What a client is told that gets no replies.
+    pub fn as_disconnect(self) -> Disconnect {
+        match self {
+            Self::Ends(disconnect) => disconnect,
+            Self::Error(ErrorCode::TokenExpired | ErrorCode::Expired) => Disconnect::ConnectionExpired,
+            Self::Error(ErrorCode::TooManyRequests) => Disconnect::TooManyRequests,
+            Self::Error(ErrorCode::PermissionDenied) => Disconnect::PermissionDenied,
+            Self::Error(_) => Disconnect::InternalServerError,
+        }
+    }
 }
 
 impl From<ErrorCode> for Refusal {

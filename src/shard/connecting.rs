@@ -25,6 +25,7 @@ use super::subscriptions::Permit;
 pub(super) const VERSION: &str = concat!("longwire ", env!("CARGO_PKG_VERSION"));
 
 /// What a shard verifies tokens with.
+#[derive(Clone, Debug)]
 pub struct Tokens {
     /// Connection tokens.
     pub connect: TokenVerifier,
@@ -234,7 +235,7 @@ impl Core {
     /// Tells a client that it is let in.
     fn answer_connect(&mut self, key: Key, out: &mut Vec<u8>) {
         let now_ms = unix_ms();
-        let node = self.node_name();
+        let node = self.shared.node.clone();
         let includes_time = self.shared.config.client.limits.connect_include_server_time;
         let Ok(client) = self.client_mut(key) else {
             return;
@@ -401,6 +402,12 @@ impl Core {
         self.reply(key, id, ReplyResult::SubRefresh(result), out);
         self.reschedule(key);
         Ok(())
+    }
+
+    /// Until when a client that has come now must have asked to connect.
+    pub(super) fn stale_deadline_s(&self) -> u32 {
+        let delay_s = self.shared.config.client.limits.stale_close_delay_s;
+        self.now_s().saturating_add(delay_s).saturating_add(1)
     }
 
     /// The moment on the shard's clock that is `grace_s` after `expire_at_s`, unix seconds; 0 for never.

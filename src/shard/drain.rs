@@ -45,8 +45,9 @@ impl Core {
         let Some(session) = self.sessions.get_mut(key) else {
             return false;
         };
+        let is_client = session.client().is_some();
         match &mut session.stage {
-            Stage::WebSocket(_) | Stage::Stream(_) if session.client().is_some() => {
+            Stage::WebSocket(_) | Stage::Stream(_) if is_client => {
                 let reason = CloseReason::GoingAway;
                 self.disconnect(key, &Disconnect::Shutdown, reason);
                 true

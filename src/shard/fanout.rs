@@ -15,6 +15,7 @@ use crate::proto::frame::{decode_header, frame_end};
 
 use super::Core;
 use super::baton::Baton;
+use super::client::Progress;
 use super::inbox::Message;
 use super::send::Sent;
 
@@ -203,6 +204,11 @@ impl Core {
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
+        if let Some(client) = session.client_mut()
+            && client.progress == Progress::Connecting
+        {
+            return self.hold_back(key, frames);
+        }
         self.metrics.sends.add(1);
         self.metrics.deliveries.add(u64::from(publications));
         if publications > 1 {
@@ -217,6 +223,19 @@ impl Core {
             }
             Sent::TooSlow => self.close_slow_reader(key),
             Sent::Broken => self.end(key, CloseReason::PeerReset, false),
+        }
+    }
+
+    /// Keeps publications for a client whose request to connect is not answered yet.
+    fn hold_back(&mut self, key: Key, frames: &Bytes) {
+        let most = self.limits.outbox.hard_bytes;
+        let Ok(client) = self.client_mut(key) else {
+            return;
+        };
+        let held = &mut client.rare_mut().held;
+        held.push(frames.clone());
+        if held.iter().map(Bytes::len).sum::<usize>() > most {
+            self.close_slow_reader(key);
         }
     }
 

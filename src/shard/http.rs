@@ -8,8 +8,8 @@ use crate::proto::http::{
 };
 use crate::proto::proxy::{NotAProxyHeader, ProxiedClient, parse_proxy_header};
 
-use super::opening::Awaiting;
-use super::{Headers, Reply};
+use super::upgrade::Awaiting;
+use super::{Headers, Reply, gather};
 
 /// Bytes of heads and bodies of a connection that may wait beyond the request being received.
 const PIPELINED_BYTES_MAX: usize = 256 * 1024;
@@ -50,6 +50,11 @@ pub(super) enum Phase {
     /// The owner of a channel has yet to say what became of a publication.
     AwaitPublished {
         reply: PublishReply,
+        connection: ConnectionPlan,
+    },
+    /// Shards that were asked have yet to answer.
+    Await {
+        awaiting: Box<gather::Awaiting>,
         connection: ConnectionPlan,
     },
     /// The owner of a channel has yet to say that it delivers here, or what was missed.
@@ -143,7 +148,7 @@ impl HttpStage {
     pub fn is_paused(&self) -> bool {
         matches!(
             self.phase,
-            Phase::AwaitPublished { .. } | Phase::AwaitJoined(_)
+            Phase::AwaitPublished { .. } | Phase::Await { .. } | Phase::AwaitJoined(_)
         )
     }
 
@@ -206,7 +211,7 @@ impl HttpStage {
                     _ => Ok(Progress::More),
                 }
             }
-            Phase::AwaitPublished { .. } | Phase::AwaitJoined(_) => Ok(Progress::More),
+            Phase::AwaitPublished { .. } | Phase::Await { .. } | Phase::AwaitJoined(_) => Ok(Progress::More),
         }
     }
 

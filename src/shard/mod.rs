@@ -12,15 +12,17 @@
 //! | `session` | what is remembered of one connection |
 //! | `receive` | waiting for sockets, bytes in |
 //! | `requests`, `http` | of an HTTP connection: requests, answers |
-//! | `opening` | what an HTTP connection becomes: a WebSocket, a response that goes on |
+//! | `upgrade` | what an HTTP connection becomes: a WebSocket, a response that goes on |
 //! | `frames` | of a WebSocket: messages, and what they lead to |
 //! | `send` | bytes out: the one outbox and how a session ends |
 //! | `channels` | who hears of which channel, and the traffic between shards |
 //! | `publish` | publications: to their owner, their offset, and on to the shards |
 //! | `owner`, `asks` | what else the owner of a channel is asked |
+//! | `gather` | requests that take the answers of several shards |
 //! | `scribe` | publications in every form |
 //! | `client` | a Centrifuge client |
 //! | `connecting`, `commands`, `subscriptions` | how it is let in, what it wants, its subscriptions |
+//! | `talk` | pings and disconnects, in the words of each carrier |
 //! | `users` | the connections of a user |
 //! | `fanout` | passes over the subscribers |
 //! | `baton` | turns of shards that share a core |
@@ -41,11 +43,11 @@ mod connecting;
 mod doorbell;
 mod drain;
 mod fanout;
+mod gather;
 mod frames;
 mod http;
 mod inbox;
 mod local_bell;
-mod opening;
 mod owner;
 mod park_flag;
 mod peer_log;
@@ -53,13 +55,16 @@ mod publish;
 mod receive;
 mod requests;
 mod scribe;
+mod secrets;
 mod send;
 mod session;
 mod subscriptions;
 mod tasks;
 #[cfg(test)]
 mod testing;
+mod talk;
 mod timers;
+mod upgrade;
 mod users;
 
 // `park_flag` and `baton` name their atomics through here, so that a model checker can put its own in their place.
@@ -93,20 +98,23 @@ use fanout::Pass;
 use local_bell::LocalBell;
 use peer_log::PeerLog;
 use scribe::Scribe;
+use secrets::Secrets;
 use session::Session;
 use users::Users;
 
 pub use addresses::AddressTable;
 pub use baton::Baton;
-pub use asks::{Action, AnswerTo, Order, Question, SubscribeOrder, Whom};
+pub use asks::{Action, AnswerTo, Order, Overview, Question, SubscribeOrder, Whom};
 pub use connecting::Tokens;
+pub use commands::history_question;
 pub use doorbell::{Doorbell, DoorbellWaiter};
+pub use gather::{Awaiting, Gathering};
 pub use http::PublishReply;
 pub use inbox::{Allowance, Asker, Inbox, Link, Message, Ports, connect};
-pub use opening::{Carrier, Dialogue, Listen, NewClient, Opening};
 pub use publish::{PublishOptions, Submission, Submitted};
 pub use session::Purpose;
 pub use tasks::{Door, Opening, Reporter, ShardEvent, Turn, run};
+pub use upgrade::{Carrier, Dialogue, Listen, NewClient, Upgrade};
 
 /// What one shard remembers of publications that carried a key, at most.
 const IDEMPOTENCY_LIMITS: IdempotencyLimits = IdempotencyLimits {
@@ -186,8 +194,10 @@ pub enum Answer {
     Reply(Reply),
     /// The owner of the channel will answer; this forms the reply then.
     AwaitPublished(PublishReply),
+    /// Shards that were asked will answer.
+    Await(Awaiting),
     /// The connection becomes something else.
-    Open(Opening),
+    Upgrade(Upgrade),
 }
 
 /// Headers of a response: names, and values without control characters.
@@ -325,6 +335,7 @@ pub struct Core {
     scribe: Scribe,
     idempotency: IdempotencyKeys,
     users: Users,
+    secrets: Secrets,
     tokens: Tokens,
     /// Local channels whose owners have yet to hear how many subscribers they have here.
     news: Vec<Key>,
@@ -377,12 +388,10 @@ impl Core {
             random,
             links,
             has_waiting_control: false,
-            scribe: Scribe {
-                compression_min_bytes: shared.config.websocket.compression_min_bytes,
-                ..Scribe::default()
-            },
+            scribe: Scribe::new(shared.config.websocket.compression_min_bytes),
             idempotency: IdempotencyKeys::new(IDEMPOTENCY_LIMITS),
             users: Users::default(),
+            secrets: Secrets::default(),
             tokens: shared.tokens.clone(),
             news: Vec::new(),
             inflater: None,

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use crate::hub::{Page, Position, Recovery, Since};
+use crate::hub::Recovery;
 
 use super::Core;
 use super::asks::{Answer, AnswerTo, Ask, Presence, Question, RecoveryWish};
 use super::inbox::{Asker, Message};
 use super::session::Stage;
+
+/// Clients that are shown in one channel, at most.
+const PRESENCE_CLIENTS_MAX: usize = 100_000;
 
 impl Core {
     /// Answers another shard's question.
@@ -87,7 +90,7 @@ impl Core {
     /// A client came to a channel, or left it.
     pub(super) fn note_presence(&mut self, presence: Presence) {
         let now_s = self.now_s();
-        let limit = self.shared.config.client.limits.presence_clients as usize;
+        let limit = PRESENCE_CLIENTS_MAX;
         let Some(channel) = self.owned.get_mut(presence.owned) else {
             return;
         };

@@ -71,13 +71,18 @@ fn severity(reason: CloseReason) -> Option<Severity> {
         | CloseReason::HeartbeatTimeout
         | CloseReason::MessageTimeout
         | CloseReason::RequestTimeout
-        | CloseReason::HttpError => Some(Severity::Info),
+        | CloseReason::HttpError
+        | CloseReason::BadCommand
+        | CloseReason::InvalidToken
+        | CloseReason::Stale => Some(Severity::Info),
         CloseReason::Client
         | CloseReason::EndOfFile
         | CloseReason::PeerReset
         | CloseReason::GoingAway
         | CloseReason::Idle
         | CloseReason::HttpDone
-        | CloseReason::Refused => None,
+        | CloseReason::Refused
+        | CloseReason::Expired
+        | CloseReason::Disconnected => None,
     }
 }

@@ -13,6 +13,8 @@ use crate::proto::centrifuge::filter::Filter;
 use crate::proto::close::CloseCode;
 
 use super::Core;
+use super::asks::AnswerTo;
+use super::http::Phase;
 use super::inbox::{Asker, Deliver, Event, Message, Publish, Published};
 use super::scribe::Place;
 use super::session::Stage;
@@ -92,7 +94,7 @@ impl Core {
             data,
             options,
         } = submission;
-        let options = options.unwrap_or_default();
+        let mut options = options.unwrap_or_default();
         let owned = self.owned.open(&name, now_s);
         let owned = owned.map_err(|refused| self.refuse(refused))?;
         if let Some(position) = self.earlier_publication(owned, &name, &options) {
@@ -191,7 +193,7 @@ impl Core {
     /// What a channel keeps of its publications.
     pub(super) fn stream_options(&self, name: &str) -> StreamOptions {
         let channel = &self.shared.config.channel;
-        let options = channel.options(name);
+        let options = channel.resolve_or_default(name);
         StreamOptions {
             size: options.history_size as u32,
             ttl_s: options.history_ttl_s,
@@ -317,6 +319,9 @@ impl Core {
             return self.command_published(key, asker.tag, outcome);
         }
         match &mut session.stage {
+            Stage::Http(http) if matches!(http.phase, Phase::Await { .. }) => {
+                self.http_answered(asker, AnswerTo::Published(outcome));
+            }
             Stage::Http(_) => self.answer_published(key, outcome),
             Stage::WebSocket(websocket) => {
                 if let Some(extras) = &mut websocket.extras {
@@ -380,13 +385,13 @@ impl Core {
 
 impl PublishOptions {
     /// What of them travels with the publication.
-    fn extra(self) -> Option<Arc<PublicationExtra>> {
+    fn extra(&mut self) -> Option<Arc<PublicationExtra>> {
         if self.info.is_none() && self.tags.is_empty() && !self.uses_delta {
             return None;
         }
         Some(Arc::new(PublicationExtra {
-            info: self.info,
-            tags: self.tags,
+            info: self.info.take(),
+            tags: std::mem::take(&mut self.tags),
             uses_delta: self.uses_delta,
         }))
     }

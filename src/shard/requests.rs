@@ -7,8 +7,8 @@ use crate::proto::http::{
 };
 
 use super::http::{Body, ConnectionPlan, HttpStage, Phase, Progress};
-use super::opening::{Heard, Opening};
 use super::session::Stage;
+use super::upgrade::{Heard, Upgrade};
 use super::{Answer, Core, Exchange, Headers, Reply};
 
 /// Bytes of requests being received that one shard holds, over all its connections.
@@ -154,7 +154,15 @@ impl Core {
                 http.phase = Phase::AwaitPublished { reply, connection };
                 Ok(After::Wait)
             }
-            Answer::Open(opening) => Ok(self.begin_opening(key, http, opening, connection)),
+            Answer::Await(awaiting) => {
+                http.deadline_s = self.now_s() + self.limits.body_pace.timeout_s;
+                http.phase = Phase::Await {
+                    awaiting: Box::new(awaiting),
+                    connection,
+                };
+                Ok(After::Wait)
+            }
+            Answer::Upgrade(upgrade) => Ok(self.begin_upgrade(key, http, upgrade, connection)),
         }
     }
 
@@ -249,7 +257,7 @@ impl Core {
                 self.put_http(key, http);
                 self.finish(key, CloseReason::HttpDone);
             }
-            After::Open(opening, heard) => self.open(key, *http, *opening, heard),
+            After::Upgrade(upgrade, heard) => self.open(key, *http, *upgrade, heard),
         }
     }
 
@@ -307,7 +315,7 @@ pub(super) enum After {
     /// The end of the connection.
     Finish,
     /// Something else than requests and answers.
-    Open(Box<Opening>, Option<Heard>),
+    Upgrade(Box<Upgrade>, Option<Heard>),
 }
 
 impl After {

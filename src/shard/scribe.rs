@@ -19,7 +19,7 @@ use crate::proto::{sockjs, sse};
 pub(super) struct Scribe {
     pub deflater: Deflater,
     /// Shorter messages go uncompressed.
-    pub compression_min_bytes: usize,
+    compression_min_bytes: usize,
     message: Vec<u8>,
     frame: Vec<u8>,
 }
@@ -44,6 +44,14 @@ struct Message<'a> {
 }
 
 impl Scribe {
+    /// One that leaves messages below `compression_min_bytes` as they are.
+    pub fn new(compression_min_bytes: usize) -> Self {
+        Self {
+            compression_min_bytes,
+            ..Self::default()
+        }
+    }
+
     /// Appends a publication, in the form `encoding`. `base` is the data of the one before, if it is known.
     pub fn publication(
         &mut self,

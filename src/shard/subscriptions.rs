@@ -217,7 +217,6 @@ impl Core {
                 rejects_unrecovered: request.rejects_unrecovered(),
                 is_present: overrides.presence.unwrap_or(options.presence),
                 is_announced: announces,
-                takes_channel_id: request.takes_channel_ids(),
                 ..WantedFlags::default()
             },
             since,

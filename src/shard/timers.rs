@@ -208,7 +208,7 @@ impl Core {
                 let reply = Reply::text(408, "request not complete in time").closing();
                 self.reply_and_finish(key, &reply, CloseReason::RequestTimeout);
             }
-            Phase::AwaitPublished { .. } | Phase::AwaitJoined(_) => {
+            Phase::AwaitPublished { .. } | Phase::Await { .. } | Phase::AwaitJoined(_) => {
                 let reply = Reply::text(504, "no answer in time; the outcome is unknown").closing();
                 self.reply_and_finish(key, &reply, CloseReason::RequestTimeout);
             }

@@ -3,22 +3,23 @@
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use crate::hub::{ClientInfo, Key};
+use crate::hub::{ClientInfo, Glob, Key};
 use crate::metrics::CloseReason;
 use crate::proto::centrifuge::values::{SubRefreshResult, SubscribeRequest};
 use crate::proto::centrifuge::{Disconnect, PushEvent, UnsubscribeCode};
 
 use super::Core;
-use super::asks::{Action, Answer, AnswerTo, Order, SubscribeOrder, Whom};
+use super::asks::{Action, AnswerTo, Order, Overview, SubscribeOrder, Whom};
 use super::client::{Origin, Progress};
 use super::commands::ttl_s;
-use super::inbox::Message;
 use super::subscriptions::Permit;
 
 /// Finds the sessions of a user: five bytes for each.
 #[derive(Default)]
 pub(super) struct Users {
     slots: hashbrown::HashTable<u32>,
+    /// Clients that were let in, with a user or without.
+    clients: u64,
     hasher: std::hash::RandomState,
 }
 
@@ -56,22 +57,37 @@ impl Core {
 
     /// Does what another shard, or this one, orders, and says for how many connections.
     pub(super) fn obey(&mut self, from: u16, order: Order) {
-        let connections = self.obey_here(&order);
-        let answer = Answer {
-            asker: order.asker,
-            reply: AnswerTo::Connections(connections),
-        };
-        self.tell(from, Message::Answer(Box::new(answer)));
+        let reply = self.obey_here(&order);
+        self.answer_to(from, order.asker, reply);
     }
 
     /// Does what is ordered with the connections of this shard; how many they are.
-    pub fn obey_here(&mut self, order: &Order) -> u32 {
+    pub fn obey_here(&mut self, order: &Order) -> AnswerTo {
+        if let Action::Count { pattern } = &order.action {
+            return AnswerTo::Overview(Box::new(self.overview(pattern.as_ref())));
+        }
         let meant = self.sessions_of(&order.whom);
         let count = meant.len() as u32;
         for key in meant {
             self.act_on_order(key, &order.action);
         }
-        count
+        AnswerTo::Connections(count)
+    }
+
+    fn overview(&self, pattern: Option<&Glob>) -> Overview {
+        let channels = pattern.map(|pattern| {
+            let matching = self.owned.matching(pattern, 0, u32::MAX);
+            matching
+                .map(|channel| (Arc::clone(channel.name()), channel.subscribers()))
+                .filter(|(_, subscribers)| *subscribers > 0)
+                .collect()
+        });
+        Overview {
+            clients: self.users.clients,
+            users: self.users.slots.len() as u64,
+            subscriptions: self.metrics.subscriptions.get(),
+            channels: channels.unwrap_or_default(),
+        }
     }
 
     fn sessions_of(&self, whom: &Whom) -> Vec<Key> {
@@ -112,7 +128,7 @@ impl Core {
                 expire_at_s,
                 info,
             } => self.refresh_ordered(key, *expired, *expire_at_s, info),
-            Action::Count => {}
+            Action::Count { .. } => {}
         }
     }
 

@@ -9,14 +9,15 @@ use crate::hub::{
     ClientInfo, Dialect, Encoding, Framing, Key, Position, Recovery, Selection, Since, Vitals,
 };
 use crate::metrics::CloseReason;
-use crate::proto::centrifuge::Format;
+use crate::proto::centrifuge::{Disconnect, Format, decode_connect_request};
 use crate::proto::close::CloseCode;
 use crate::proto::deflate::DeflateParams;
 use crate::proto::frame::Opcode;
 use crate::proto::handshake::write_switching_protocols;
-use crate::proto::http::{ConnectionHeader, StreamHead, write_stream_head};
+use crate::proto::http::write_stream_head;
 use crate::proto::message::MessageReader;
-use crate::proto::{cursor::Cursor, envelope, sse};
+use crate::proto::cursor::Cursor;
+use crate::proto::envelope;
 
 use super::asks::{AnswerTo, Question, RecoveryWish};
 use super::channels::Hearing;
@@ -28,7 +29,7 @@ use super::session::{Deflate, Extras, Purpose, Stage, StreamStage, WebSocketStag
 use super::{Core, Headers, Reply, scribe};
 
 /// What a connection is about to become.
-pub struct Opening {
+pub struct Upgrade {
     /// What carries its messages.
     pub carrier: Carrier,
     /// What they are about.
@@ -96,14 +97,13 @@ pub struct NewClient {
     pub first: Bytes,
 }
 
-/// An opening that waits for the owner of its channel.
+/// An upgrade that waits for the owner of its channel.
 pub(super) struct Awaiting {
-    opening: Opening,
+    upgrade: Upgrade,
     /// The channel in this shard's table.
     pub local: Key,
     /// The owner has been asked for what was missed.
     pub asked_history: bool,
-    connection: ConnectionPlan,
 }
 
 /// A channel that is delivered here, and what a listener missed of it.
@@ -114,23 +114,23 @@ pub(super) struct Heard {
 
 impl Core {
     /// Begins to make of a connection what its request asks for.
-    pub(super) fn begin_opening(
+    pub(super) fn begin_upgrade(
         &mut self,
         key: Key,
         http: &mut HttpStage,
-        opening: Opening,
+        upgrade: Upgrade,
         connection: ConnectionPlan,
     ) -> After {
         if let Err(refused) = self.admit_handshake() {
             return self.http_reply(key, http, &refused, connection);
         }
-        if let Carrier::Stream { .. } = opening.carrier
+        if let Carrier::Stream { .. } = upgrade.carrier
             && let Some(answer) = self.answer_streamless(key, http, connection)
         {
             return answer;
         }
-        let Some(listen) = opening.dialogue.listen() else {
-            return After::Open(Box::new(opening), None);
+        let Some(listen) = upgrade.dialogue.listen() else {
+            return After::Upgrade(Box::new(upgrade), None);
         };
         let (name, since) = (Arc::clone(&listen.channel), listen.since);
         let Some((local, hearing)) = self.hear(key, &name) else {
@@ -154,7 +154,7 @@ impl Core {
                 }),
                 _ => None,
             };
-            return After::Open(Box::new(opening), Some(Heard { local, recovery }));
+            return After::Upgrade(Box::new(upgrade), Some(Heard { local, recovery }));
         }
         if must_ask {
             if hearing == Hearing::Now {
@@ -168,10 +168,9 @@ impl Core {
         }
         http.deadline_s = self.now_s() + self.limits.ready_timeout_s;
         http.phase = Phase::AwaitJoined(Box::new(Awaiting {
-            opening,
+            upgrade,
             local,
             asked_history: must_ask,
-            connection,
         }));
         After::Wait
     }
@@ -206,12 +205,12 @@ impl Core {
                 local,
                 recovery: None,
             };
-            self.go_on(key, http, After::Open(Box::new(awaiting.opening), Some(heard)));
+            self.go_on(key, http, After::Upgrade(Box::new(awaiting.upgrade), Some(heard)));
         }
     }
 
     /// The owner said what a listener missed.
-    pub(super) fn opening_answered(&mut self, key: Key, answer: AnswerTo) {
+    pub(super) fn upgrade_answered(&mut self, key: Key, answer: AnswerTo) {
         let Some((http, awaiting)) = self.take_awaiting(key, |awaiting| awaiting.asked_history)
         else {
             return;
@@ -222,7 +221,7 @@ impl Core {
             _ => None,
         };
         let heard = Heard { local, recovery };
-        self.go_on(key, http, After::Open(Box::new(awaiting.opening), Some(heard)));
+        self.go_on(key, http, After::Upgrade(Box::new(awaiting.upgrade), Some(heard)));
         self.let_go(local, key);
     }
 
@@ -266,10 +265,10 @@ impl Core {
     }
 
     /// Makes of a connection what it is to be. What came after the request belongs to that.
-    pub(super) fn open(&mut self, key: Key, http: HttpStage, opening: Opening, heard: Option<Heard>) {
+    pub(super) fn open(&mut self, key: Key, http: HttpStage, upgrade: Upgrade, heard: Option<Heard>) {
         self.count_request_bytes(http.held_bytes(), 0);
-        let Opening { carrier, dialogue } = opening;
-        let head = opening_head(&carrier, &http.answer_headers);
+        let Upgrade { carrier, dialogue } = upgrade;
+        let head = upgrade_head(&carrier, &http.answer_headers);
         let first_ping_s = self
             .random
             .u32(1..=self.limits.heartbeat.ping_interval_s.max(1));
@@ -289,7 +288,7 @@ impl Core {
             return;
         };
         session.vitals = Vitals::new(now_s, first_ping_s);
-        session.stage = opened_stage(carrier, &dialogue, client);
+        session.stage = upgraded_stage(carrier, &dialogue, client);
         self.send(key, head);
         match dialogue {
             Dialogue::Plain {
@@ -412,13 +411,23 @@ impl Core {
 
     /// A name for a session that others cannot guess: where it is, and 128 random bits.
     fn new_session_name(&mut self, key: Key) -> Box<str> {
-        let mut secret = [0; 16];
-        // Without the system's random numbers no session is to be named at all; there is no such system.
-        if getrandom::fill(&mut secret).is_err() {
-            self.random.fill(&mut secret);
+        let [high, low] = [(); 2].map(|()| self.secrets.random_u64());
+        format!("{:04x}{:08x}{high:016x}{low:016x}", self.id, key.slot).into()
+    }
+
+    /// A client that only listens has said what it wants.
+    fn begin_uni(&mut self, key: Key, request: &[u8]) {
+        let Ok(request) = decode_connect_request(Format::Json, request) else {
+            return self.disconnect(key, &Disconnect::BadRequest, CloseReason::BadCommand);
+        };
+        let mut out = Vec::new();
+        let connected = self.command_connect(key, 0, request, &mut out);
+        self.say(key, &out);
+        if let Err(refusal) = connected {
+            let disconnect = refusal.as_disconnect();
+            let reason = CloseReason::of(&disconnect);
+            self.disconnect(key, &disconnect, reason);
         }
-        let secret = u128::from_be_bytes(secret);
-        format!("{:04x}{:08x}{secret:032x}", self.id, key.slot).into()
     }
 }
 
@@ -435,7 +444,7 @@ fn is_bare(encoding: Encoding) -> bool {
     encoding.dialect == Dialect::Verbatim && encoding.framing == Framing::WebSocket
 }
 
-fn opening_head(carrier: &Carrier, headers: &Headers) -> Vec<u8> {
+fn upgrade_head(carrier: &Carrier, headers: &Headers) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
     match carrier {
         Carrier::WebSocket {
@@ -459,7 +468,7 @@ fn opening_head(carrier: &Carrier, headers: &Headers) -> Vec<u8> {
     out
 }
 
-fn opened_stage(carrier: Carrier, dialogue: &Dialogue, client: Option<Box<Client>>) -> Stage {
+fn upgraded_stage(carrier: Carrier, dialogue: &Dialogue, client: Option<Box<Client>>) -> Stage {
     let deflate = match carrier {
         Carrier::Stream { framing, .. } => {
             return Stage::Stream(StreamStage { framing, client });
