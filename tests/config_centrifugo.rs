@@ -273,6 +273,8 @@ fn without_a_word_on_clients_the_server_is_open_on_this_machine_only() {
     assert!(is_anonymous(&[]));
     assert!(!is_anonymous(&[reachable, ("LONGWIRE_API_KEYS", "k")]));
     assert!(is_anonymous(&[reachable, ("LONGWIRE_INSECURE", "true")]));
+    // Nobody knows yet where these sockets are.
+    assert!(!is_anonymous(&[("LISTEN_FDS", "1")]));
 }
 
 #[test]
@@ -549,6 +551,20 @@ fn what_would_be_lost_is_refused_with_a_cure() {
     }
     let error = from_env(&[("LONGWIRE_GRPC_API__ENABLED", "true")]).unwrap_err();
     assert!(error.contains("unknown setting"), "{error}");
+}
+
+#[test]
+fn variables_and_files_in_a_form_that_is_not_read_are_named() {
+    let name = "CENTRIFUGO_CLIENT_TOKEN_HMAC_SECRET_KEY";
+    let warnings = from_env(&[(name, "s3cret")]).unwrap().warnings;
+    assert_eq!(warnings.len(), 1);
+    assert!(warnings[0].starts_with(&format!("environment {name}: ignored: ")));
+    assert!(!warnings[0].contains("s3cret"));
+    let error = from_file("config.yaml", "client:\n  insecure: true\n").unwrap_err();
+    assert_eq!(
+        error,
+        "config.yaml: YAML is not read; convert the file to JSON or TOML, as with yq -o json"
+    );
 }
 
 #[test]

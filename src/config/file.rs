@@ -35,12 +35,15 @@ fn place(path: &Path, text: &[u8], offset: usize) -> Origin {
 
 /// The file's language goes by the end of its name.
 fn parse(path: &Path, text: &str) -> Result<Vec<Given>, ConfigError> {
-    let is_json = path
-        .extension()
-        .is_some_and(|extension| extension == "json");
-    let (language, entries) = match is_json {
-        true => ("JSON", parse_json(text)),
-        false => ("TOML", parse_toml(text)),
+    let (language, entries) = match path.extension().and_then(OsStr::to_str) {
+        Some("json") => ("JSON", parse_json(text)),
+        Some("yaml" | "yml") => {
+            let path = one_line(path.as_os_str());
+            return Err(ConfigError::new(format!(
+                "{path}: YAML is not read; convert the file to JSON or TOML, as with yq -o json"
+            )));
+        }
+        _ => ("TOML", parse_toml(text)),
     };
     let entries = entries.map_err(|error| {
         let place = place(path, text.as_bytes(), error.offset);

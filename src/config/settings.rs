@@ -364,17 +364,19 @@ impl Default for Config {
     /// token, as it listens on a loopback address only.
     fn default() -> Self {
         let mut config = Self::declared();
-        config.open_for_development();
+        config.open_for_development(true);
         config
     }
 }
 
 impl Config {
-    /// Opens what a configuration that names neither `client` nor `channel` leaves open.
-    pub(super) fn open_for_development(&mut self) {
+    /// Opens what a configuration that names neither `client` nor `channel` leaves open. `is_listened_on` says that the
+    /// configured addresses are those the server will have.
+    pub(super) fn open_for_development(&mut self, is_listened_on: bool) {
         self.channel.without_namespace = ChannelOptions::development();
         let mut addresses = self.listen.iter().chain(&self.proxy_protocol_listen);
-        let is_local = addresses.all(|address| address.ip().to_canonical().is_loopback());
+        let is_local =
+            is_listened_on && addresses.all(|address| address.ip().to_canonical().is_loopback());
         self.client.limits.allow_anonymous_connect_without_token = is_local || self.insecure;
     }
 

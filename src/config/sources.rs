@@ -1,4 +1,4 @@
-//! Where values come from: the TOML file, the environment, the flags, in rising precedence.
+//! Where values come from: the file, the environment, the flags, in rising precedence.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -16,6 +16,9 @@ use super::value::{Kind, Value};
 
 /// What every environment variable of the configuration begins with.
 pub(super) const ENV_PREFIX: &str = "LONGWIRE_";
+
+/// What Centrifugo's begin with.
+const FOREIGN_ENV_PREFIX: &str = "CENTRIFUGO_";
 
 /// The place a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +82,7 @@ pub struct Assignment {
 /// Everything a configuration is read from.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
-    /// The TOML file.
+    /// The file, TOML or JSON.
     pub file: Option<PathBuf>,
     /// The environment; variables that do not begin with `LONGWIRE_` are skipped.
     pub env: Vec<(OsString, OsString)>,
@@ -159,7 +162,7 @@ impl Loaded {
 /// Reads, merges and checks a configuration: defaults < file < environment < flags.
 ///
 /// # Errors
-/// The first problem found: a file that cannot be read or is not TOML, an unknown key or `LONGWIRE_` variable,
+/// The first problem found: a file that cannot be read or is neither TOML nor, by its name, JSON, an unknown key or `LONGWIRE_` variable,
 /// a value of the wrong type or out of range, a key set twice, settings that contradict each other, or a listen
 /// address that is not loopback without `api_keys` and without `insecure = true`.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
@@ -173,7 +176,9 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     loaded.apply(read_env(&sources.env)?)?;
     loaded.apply(read_flags(&sources.flags)?)?;
     if !loaded.names_clients {
-        loaded.config.open_for_development();
+        // Sockets handed over by a supervisor may be anywhere.
+        let is_handed_over = sources.env.iter().any(|(name, _)| name == "LISTEN_FDS");
+        loaded.config.open_for_development(!is_handed_over);
     }
     rules::check(&loaded)?;
     loaded.warnings = rules::warnings(&loaded);
@@ -261,6 +266,11 @@ fn read_env(env: &[(OsString, OsString)]) -> Result<Vec<Given>, ConfigError> {
         let name = name.to_string_lossy();
         if name.starts_with(ENV_PREFIX) {
             layer.extend(read_variable(&name, value)?);
+        } else if name.starts_with(FOREIGN_ENV_PREFIX) {
+            let name = one_line(OsStr::new(name.as_ref()));
+            layer.push(Given::Ignored(format!(
+                "environment {name}: ignored: settings begin with {ENV_PREFIX} here, and have two underscores for a dot"
+            )));
         }
     }
     Ok(layer)
