@@ -20,9 +20,17 @@ class Channel {
 export class MockServer {
   #channels = new Map();
   #sockets = new Set();
-  #websockets = new WebSocketServer({ noServer: true, handleProtocols: (offered) => (offered.has('longwire.v1') ? 'longwire.v1' : false) });
-  /** Faults: transports that are not served, an answer to everything, a heart that does not beat. */
-  faults = { blocked: new Set(), unsupported: new Set(), refusal: null, mute: false, holdBody: false };
+  #websockets = new WebSocketServer({ noServer: true, handleProtocols: (offered) => (!this.faults.noDialect && offered.has('longwire.v1') ? 'longwire.v1' : false) });
+  faults = {
+    /** Transports that something on the way cuts, and those that this server does not know. */
+    blocked: new Set(), unsupported: new Set(),
+    /** WebSockets have no subprotocol; there is no server API. */
+    noDialect: false, noApi: false,
+    /** An answer to everything. */
+    refusal: null,
+    /** No heartbeats; event streams without a byte. */
+    mute: false, holdBody: false,
+  };
   counts = { requests: 0, connections: 0, websocket: 0, sse: 0, stream: 0, poll: 0, cuts: 0, publications: 0 };
   requests = [];
 
@@ -240,7 +248,7 @@ export class MockServer {
     const file = types[url.pathname];
     if (file) return end(response, 200, await readFile(new URL(file[0], console_folder)), { 'Content-Type': file[1], 'Content-Security-Policy': POLICY });
     if (url.pathname === '/metrics') return end(response, 200, this.metrics());
-    if (url.pathname.startsWith('/api/')) return this.#api(request, url, response);
+    if (url.pathname.startsWith('/api/') && !this.faults.noApi) return this.#api(request, url, response);
     return end(response, 404, 'no such path');
   }
 
@@ -289,14 +297,16 @@ export class MockServer {
 }
 
 const channelName = (url) => decodeURIComponent(url.pathname.slice('/channels/'.length));
-const decode = ({ kind, data }) => (kind === 'json' ? JSON.stringify(data) : kind === 'text' ? data : Buffer.from(data, 'base64'));
+/** What was published, byte for byte; JSON leaves it out. */
+const VERBATIM = Symbol('verbatim');
+const decode = (publication) => publication[VERBATIM];
 
 function encode(body, kind) {
-  if (kind === 'binary') return { kind, data: Buffer.from(body).toString('base64') };
+  if (kind === 'binary') return { kind, data: Buffer.from(body).toString('base64'), [VERBATIM]: body };
   try {
-    return { kind: 'json', data: JSON.parse(body) };
+    return { kind: 'json', data: JSON.parse(body), [VERBATIM]: body };
   } catch {
-    return { kind: 'text', data: body };
+    return { kind: 'text', data: body, [VERBATIM]: body };
   }
 }
 
