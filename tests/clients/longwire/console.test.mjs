@@ -149,6 +149,8 @@ for (const [name, options] of Object.entries({ desktop, phone })) {
           return boxes.flatMap((a, i) => boxes.slice(i + 1).filter((b) => a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1));
         }).length);
         assert.equal(overlaps, 0, 'cells overlap');
+        const cut = await page.evaluate(() => [...document.querySelectorAll('#lanes th, #lanes .state, #messages time, button')].filter((one) => one.scrollWidth > one.clientWidth + 1).map((one) => one.textContent));
+        assert.deepEqual(cut, []);
         await page.screenshot({ path: `${screenshots}console-${name}-${colorScheme}.png`, fullPage: true });
       });
     });

@@ -561,3 +561,97 @@ test('publish says what is known', async () => {
   await assert.rejects(lost, (error) => error.status === undefined);
   assert.equal(scope.timers, 0);
 });
+
+test('a busy server is no reason for another transport', async () => {
+  const scope = new FakeScope();
+  const { subscription, events } = subscribe(scope, { transports: ['sse', 'longpoll'] });
+  for (let i = 1; i <= 4; i++) {
+    await scope.settle();
+    assert.equal(scope.requests.length, i);
+    assert.equal(scope.request.headers.Accept, 'text/event-stream');
+    scope.request.answer(503, '', { 'Retry-After': '1' });
+    await scope.settle();
+    await scope.advance(events.at(-1).retryInMs);
+  }
+  subscription.close();
+});
+
+test('long polls that are never held to the end give way to short ones', async () => {
+  const scope = new FakeScope();
+  const { events } = subscribe(scope, { transports: ['longpoll', 'shortpoll'] });
+  for (let i = 0; i < 3; i++) {
+    await scope.settle();
+    scope.request.answer(200, poll(0), JSON_TYPE);
+    await scope.advance(12_000);
+    assert.match(scope.request.url, /wait=25/);
+    scope.request.reject(new TypeError('fetch failed'));
+    await scope.settle();
+    await scope.advance(events.at(-1).retryInMs);
+  }
+  scope.request.answer(200, poll(0), JSON_TYPE);
+  await scope.settle();
+  assert.equal(events.at(-1).transport, 'shortpoll');
+});
+
+test('the server says how often its heart beats', async () => {
+  const scope = new FakeScope();
+  subscribe(scope);
+  await scope.settle();
+  scope.socket.say(subscribed(0, { heartbeat_ms: 10_000 }));
+  await scope.advance(14_999);
+  assert.equal(scope.socket.sent.length, 0);
+  await scope.advance(1);
+  assert.equal(scope.socket.sent.length, 1);
+});
+
+test('another network is a new chance for the better transport', async () => {
+  const scope = new FakeScope();
+  subscribe(scope, { transports: ['websocket', 'sse'] });
+  await scope.settle();
+  scope.socket.end();
+  await scope.advance(500);
+  let controller;
+  const streamed = () => new Response(new ReadableStream({ start: (given) => { controller = given; } }), { headers: { 'Content-Type': 'text/event-stream' } });
+  scope.request.resolve(streamed());
+  await scope.settle();
+  const beat = () => controller.enqueue(new TextEncoder().encode(':\n\n'));
+  for (let i = 0; i < 30; i++) { // trials after 10, 60 and 360 s
+    beat();
+    await scope.advance(20_000);
+    scope.socket.end();
+  }
+  const before = scope.sockets.length;
+  assert.equal(before, 4);
+  scope.dispatchEvent(new Event('online'));
+  await scope.advance(1000);
+  scope.request.resolve(streamed());
+  await scope.settle();
+  beat();
+  await scope.advance(11_000);
+  assert.equal(scope.sockets.length, before + 1);
+});
+
+test('closing while the connection is told about is enough, too', async () => {
+  const scope = new FakeScope();
+  const seen = subscribe(scope, {}, { since: 'old:5' });
+  await scope.settle();
+  assert.match(scope.socket.url, /since=old%3A5$/);
+  seen.subscription.handlers.onconnected = () => seen.subscription.close();
+  scope.socket.say(subscribed(0));
+  assert.deepEqual(seen.events, []);
+});
+
+test('events are listened to only while something is subscribed', () => {
+  const scope = new FakeScope(), listened = new Set();
+  for (const target of [scope, scope.document]) {
+    target.addEventListener = (name) => listened.add(name);
+    target.removeEventListener = (name) => listened.delete(name);
+  }
+  const client = new Longwire('http://fake.test/', { scope });
+  const [one, two] = [client.subscribe('one'), client.subscribe('two')];
+  assert.deepEqual([...listened].sort(), ['offline', 'online', 'pageshow', 'resume', 'visibilitychange']);
+  one.close();
+  assert.equal(listened.size, 5);
+  two.close();
+  assert.equal(listened.size, 0);
+});
