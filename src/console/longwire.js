@@ -523,7 +523,7 @@ class Longwire {
     this.WebSocket = options.WebSocket ?? this.scope.WebSocket;
     if (!this.WebSocket) this.options.transports = this.options.transports.filter((kind) => kind !== 'websocket');
     this.base = new URL(base, this.scope.location?.href);
-    this.key = `longwire.transport ${this.base.href}`;
+    this.key = `longwire ${this.base.href} ${this.options.transports}`;
   }
 
   /** Listens from now on, or from a position. @param {string} channel @param {Handlers & { since?: string | Position }} [options] */

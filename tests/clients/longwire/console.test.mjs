@@ -156,3 +156,21 @@ for (const [name, options] of Object.entries({ desktop, phone })) {
     });
   }
 }
+
+test('console: the client works in a worker, and as a module', async () => {
+  const listen = (base) => `new Longwire(${base}).subscribe('demo', { onmessage: ({ data }) => postMessage(data), onconnected: () => postMessage('open') });`;
+  const prepare = (server) => {
+    server.scripts['/worker.js'] = `importScripts('/longwire.js'); ${listen("new URL('/', location)")}`;
+    server.scripts['/worker.mjs'] = `import { Longwire } from './longwire.mjs'; ${listen("new URL('/', location)")}`;
+  };
+  await withPage(desktop, async (page, server) => {
+    await page.evaluate(() => {
+      window.heard = [];
+      window.workers = [new Worker('/worker.js'), new Worker('/worker.mjs', { type: 'module' })];
+      for (const worker of window.workers) worker.onmessage = ({ data }) => window.heard.push(data);
+    });
+    await page.waitForFunction(() => window.heard.length === 2);
+    server.publish('demo', '{"n":1}');
+    await page.waitForFunction(() => window.heard.filter(({ n }) => n === 1).length === 2);
+  }, { prepare });
+});

@@ -33,6 +33,8 @@ export class MockServer {
   };
   counts = { requests: 0, connections: 0, websocket: 0, sse: 0, stream: 0, poll: 0, cuts: 0, publications: 0 };
   requests = [];
+  /** Path -> text of further scripts. */
+  scripts = { '/longwire.mjs': "import './longwire.js';\nexport const { Longwire } = globalThis;\n" };
 
   constructor({ historySize = 1000, heartbeatMs = 30000, token = '', retryMs = 0, pollIntervalS = 0 } = {}) {
     Object.assign(this, { historySize, heartbeatMs, token, retryMs, pollIntervalS });
@@ -245,7 +247,8 @@ export class MockServer {
 
   async #page(request, url, response) {
     const types = { '/': ['index.html', 'text/html; charset=utf-8'], '/longwire.js': ['longwire.js', 'text/javascript; charset=utf-8'] };
-    const file = types[url.pathname];
+    const file = types[url.pathname], script = this.scripts[url.pathname];
+    if (script) return end(response, 200, script, { 'Content-Type': 'text/javascript' });
     if (file) return end(response, 200, await readFile(new URL(file[0], console_folder)), { 'Content-Type': file[1], 'Content-Security-Policy': POLICY });
     if (url.pathname === '/metrics') return end(response, 200, this.metrics());
     if (url.pathname.startsWith('/api/') && !this.faults.noApi) return this.#api(request, url, response);
