@@ -95,7 +95,7 @@ function guessKind(text) {
   }
 }
 
-/** One connection or attempt. Once the subscription has let go of it, nothing it says counts. */
+/** A connection or attempt. Once let go of, nothing it says counts. */
 class Link {
   abort = new AbortController();
   /** @type {string | undefined} */ token;
@@ -244,7 +244,7 @@ const TRANSPORTS = {
 class Subscription {
   /** @type {'connecting' | 'open' | 'waiting' | 'closed'} */
   state = 'connecting';
-  /** To store, and go on from there. @type {Position | undefined} */
+  /** Store it to go on from there. @type {Position | undefined} */
   position;
   /** @type {Link | undefined} */ #link;
   /** A better one, tried meanwhile. @type {Link | undefined} */ #trial;
@@ -257,7 +257,6 @@ class Subscription {
   #settled = 0;
   /** @type {any} */ #timer;
   #dueAt = 0;
-  /** By the server's word. */
   #notBefore = 0;
 
   /** @param {Longwire} client @param {string} channel @param {Handlers & { since?: string | Position }} options */
