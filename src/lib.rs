@@ -144,7 +144,7 @@
 //! | `clock` | | seconds since the shard started |
 //! | `loadgen` | `net`, `proto` | the load generator, a crate of its own in `loadgen/` |
 //!
-//! `src/console/` is the page served at `/`: one HTML file, compiled in.
+//! `src/console/` is the page served at `/` and the browser client served at `/longwire.js`, compiled in.
 //!
 //! # Words
 //!

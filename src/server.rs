@@ -27,8 +27,8 @@ use crate::net::{
     HandedOver, build_runtime, core_count, ensure_port_free, own_file_table, pin_to_core,
 };
 use crate::shard::{
-    AddressTable, Baton, Door, Doorbell, Link, Message, Opening, Ports, ShardEvent, Shared, Tokens, Turn,
-    connect,
+    AddressTable, Baton, Door, Doorbell, Link, Message, Opening, Ports, ShardEvent, Shared, Tokens,
+    Turn, connect,
 };
 use crate::{endpoints, log, shard};
 
@@ -136,7 +136,10 @@ fn tokens(config: &Config) -> Result<Tokens, Failure> {
     Ok(Tokens {
         connect: verifier("client.token", &client.token)?,
         subscribe: match client.subscription_token.enabled {
-            true => verifier("client.subscription_token", &client.subscription_token.token)?,
+            true => verifier(
+                "client.subscription_token",
+                &client.subscription_token.token,
+            )?,
             false => verifier("client.token", &client.token)?,
         },
         revocations: Revocations::new(REVOCATIONS_MAX),

@@ -59,6 +59,20 @@ const ROUTES: &[Route] = &[
         answer: console::page,
     },
     Route {
+        path: Path::Is("/longwire.js"),
+        methods: READ,
+        pages: Pages::Any,
+        admit: anyone,
+        answer: console::client,
+    },
+    Route {
+        path: Path::Is("/longwire.mjs"),
+        methods: READ,
+        pages: Pages::Any,
+        admit: anyone,
+        answer: console::client_module,
+    },
+    Route {
         path: Path::Segment("/channels/"),
         methods: READ_WRITE,
         pages: Pages::AllowedMayRead,

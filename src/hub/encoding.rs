@@ -179,8 +179,12 @@ impl EncodingsInUse {
 
     /// Whether somebody gets differences.
     pub fn has_deltas(&self) -> bool {
-        self.iter()
-            .any(|encoding| matches!(encoding.dialect, Dialect::JsonDelta | Dialect::ProtobufDelta))
+        self.iter().any(|encoding| {
+            matches!(
+                encoding.dialect,
+                Dialect::JsonDelta | Dialect::ProtobufDelta
+            )
+        })
     }
 
     fn find(&mut self, encoding: Encoding) -> Option<&mut (Encoding, u32)> {

@@ -10,7 +10,9 @@ pub fn append_publication(out: &mut Vec<u8>, offset: u64, data: PayloadRef<'_>) 
         PayloadKind::Text => "text",
         PayloadKind::Binary => "binary",
     };
-    out.extend_from_slice(format!("{{\"offset\":{offset},\"kind\":\"{kind}\",\"data\":").as_bytes());
+    out.extend_from_slice(
+        format!("{{\"offset\":{offset},\"kind\":\"{kind}\",\"data\":").as_bytes(),
+    );
     super::centrifuge::append_json(out, data);
     out.push(b'}');
 }

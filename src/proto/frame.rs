@@ -244,6 +244,7 @@ pub fn frame_end(frames: &[u8], sent: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::close::CloseCode;
 
     fn decoded(input: &[u8]) -> (FrameHeader, usize) {
         decode_header(input).unwrap().unwrap()

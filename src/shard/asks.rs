@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::hub::{
-    ClientInfo, Direction, Glob, Key, Limit, Page, Position, PresenceStats, Recovery, Refused, Since,
-    Unrecoverable,
+    ClientInfo, Direction, Glob, Key, Limit, Page, Position, PresenceStats, Recovery, Refused,
+    Since, Unrecoverable,
 };
 
 use super::inbox::Asker;

@@ -261,10 +261,12 @@ impl Client {
     }
 
     fn wanted(&self) -> impl Iterator<Item = &Wanted> {
-        self.waiting.iter().filter_map(|waiting| match &waiting.what {
-            Awaited::Subscribe(wanted) => Some(&**wanted),
-            _ => None,
-        })
+        self.waiting
+            .iter()
+            .filter_map(|waiting| match &waiting.what {
+                Awaited::Subscribe(wanted) => Some(&**wanted),
+                _ => None,
+            })
     }
 
     /// The subscription to the channel at `channel` of the shard's table.

@@ -14,8 +14,8 @@ use crate::proto::centrifuge::values::{
     ReplyError, SubscribePush, SubscribeResult,
 };
 use crate::proto::centrifuge::{
-    Command, Commands, Disconnect, ErrorCode, Method, PayloadKind, PayloadRef, Push,
-    PushEvent, Reply, ReplyResult, UnsubscribeCode, encode_push, encode_reply,
+    Command, Commands, Disconnect, ErrorCode, Method, PayloadKind, PayloadRef, Push, PushEvent,
+    Reply, ReplyResult, UnsubscribeCode, encode_push, encode_reply,
 };
 use crate::proto::frame::Opcode;
 
@@ -43,7 +43,9 @@ impl Refusal {
     pub fn as_disconnect(self) -> Disconnect {
         match self {
             Self::Ends(disconnect) => disconnect,
-            Self::Error(ErrorCode::TokenExpired | ErrorCode::Expired) => Disconnect::ConnectionExpired,
+            Self::Error(ErrorCode::TokenExpired | ErrorCode::Expired) => {
+                Disconnect::ConnectionExpired
+            }
             Self::Error(ErrorCode::TooManyRequests) => Disconnect::TooManyRequests,
             Self::Error(ErrorCode::PermissionDenied) => Disconnect::PermissionDenied,
             Self::Error(_) => Disconnect::InternalServerError,
@@ -174,7 +176,10 @@ impl Core {
         out: &mut Vec<u8>,
     ) -> Result<(), Refusal> {
         let options = self.checked_options(&request.channel)?;
-        let (delta, format) = (options.delta_publish, self.shared.config.channel.data_format(options));
+        let (delta, format) = (
+            options.delta_publish,
+            self.shared.config.channel.data_format(options),
+        );
         if request.kind != 0 {
             return Err(ErrorCode::NotAvailable.into());
         }
@@ -262,7 +267,12 @@ impl Core {
         if !self.has_right(client, &request.channel, right) {
             return Err(ErrorCode::PermissionDenied.into());
         }
-        let most = self.shared.config.client.limits.history_max_publication_limit;
+        let most = self
+            .shared
+            .config
+            .client
+            .limits
+            .history_max_publication_limit;
         let since = request.since.as_ref();
         let question = history_question(
             since.map(|since| Since::from_text(&since.epoch, since.offset)),
@@ -291,8 +301,7 @@ impl Core {
             local.is_some_and(|local| client.subscription(local.slot).is_some())
         };
         let is_anonymous = client.info.user.is_empty();
-        (!is_anonymous || right.anonymous)
-            && (right.client || right.subscriber && is_subscriber())
+        (!is_anonymous || right.anonymous) && (right.client || right.subscriber && is_subscriber())
     }
 
     /// Asks the owner of a channel for a client. The answer is in `out`, or comes later.
@@ -317,13 +326,7 @@ impl Core {
     }
 
     /// Asks the owner of a channel, which is another shard.
-    pub(super) fn ask(
-        &mut self,
-        owner: u16,
-        asker: Asker,
-        channel: &Arc<str>,
-        question: Question,
-    ) {
+    pub(super) fn ask(&mut self, owner: u16, asker: Asker, channel: &Arc<str>, question: Question) {
         let ask = Ask {
             asker,
             channel: Arc::clone(channel),

@@ -211,7 +211,9 @@ impl HttpStage {
                     _ => Ok(Progress::More),
                 }
             }
-            Phase::AwaitPublished { .. } | Phase::Await { .. } | Phase::AwaitJoined(_) => Ok(Progress::More),
+            Phase::AwaitPublished { .. } | Phase::Await { .. } | Phase::AwaitJoined(_) => {
+                Ok(Progress::More)
+            }
         }
     }
 

@@ -364,19 +364,24 @@ pub fn connect(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hub::{Epoch, Kind};
 
     fn deliver(bytes: usize) -> Message {
         let data = bytes::Bytes::from(vec![b'x'; bytes]);
-        let publication = Publication {
-            kind: Kind::Text,
-            data,
+        let publication = Publication::new(Kind::Text, data, 0);
+        let position = Position {
+            epoch: Epoch::from_random(1),
             offset: 1,
         };
         let local = Key {
             slot: 0,
             generation: 0,
         };
-        Message::Deliver(Box::new(Deliver { local, publication }))
+        Message::Deliver(Box::new(Deliver {
+            local,
+            position,
+            publication,
+        }))
     }
 
     fn pair(messages: usize, bytes: usize) -> (Ports, Ports) {

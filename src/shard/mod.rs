@@ -43,8 +43,8 @@ mod connecting;
 mod doorbell;
 mod drain;
 mod fanout;
-mod gather;
 mod frames;
+mod gather;
 mod http;
 mod inbox;
 mod local_bell;
@@ -59,10 +59,10 @@ mod secrets;
 mod send;
 mod session;
 mod subscriptions;
+mod talk;
 mod tasks;
 #[cfg(test)]
 mod testing;
-mod talk;
 mod timers;
 mod upgrade;
 mod users;
@@ -82,7 +82,8 @@ use bytes::Bytes;
 use crate::clock::{Clock, seconds_ceil};
 use crate::config::Config;
 use crate::hub::{
-    HeartbeatTimes, IdempotencyKeys, IdempotencyLimits, Key, LocalChannels, OutboxLimits, OwnedChannels, OwnedLimits, Slab, Wheel,
+    HeartbeatTimes, IdempotencyKeys, IdempotencyLimits, Key, LocalChannels, OutboxLimits,
+    OwnedChannels, OwnedLimits, Slab, Wheel,
 };
 use crate::memory::Memory;
 use crate::metrics::{CloseReason, ShardMetrics};
@@ -103,10 +104,10 @@ use session::Session;
 use users::Users;
 
 pub use addresses::AddressTable;
-pub use baton::Baton;
 pub use asks::{Action, AnswerTo, Order, Overview, Question, SubscribeOrder, Whom};
-pub use connecting::Tokens;
+pub use baton::Baton;
 pub use commands::history_question;
+pub use connecting::Tokens;
 pub use doorbell::{Doorbell, DoorbellWaiter};
 pub use gather::{Awaiting, Gathering};
 pub use http::PublishReply;

@@ -374,12 +374,7 @@ impl Core {
     /// The plain dialect cannot say that one publication was refused, so the connection says it.
     fn close_overloaded(&mut self, key: Key) {
         let text = "publication not sequenced, try again later";
-        self.close(
-            key,
-            CloseCode::TryAgainLater,
-            text,
-            CloseReason::Overloaded,
-        );
+        self.close(key, CloseCode::TryAgainLater, text, CloseReason::Overloaded);
     }
 }
 

@@ -204,7 +204,9 @@ impl Scribe {
     ) {
         let is_compressed = window_bits != 0
             && payload.len() >= self.compression_min_bytes
-            && self.deflater.encode_frame(out, opcode, payload, window_bits);
+            && self
+                .deflater
+                .encode_frame(out, opcode, payload, window_bits);
         if !is_compressed {
             encode_frame(out, opcode, payload);
         }

@@ -97,7 +97,9 @@ impl Core {
                 .encode_frame_with_takeover(frame, opcode, payload, window),
             None => {
                 let bits = deflate.params.server_window_bits();
-                self.scribe.deflater.encode_frame(frame, opcode, payload, bits)
+                self.scribe
+                    .deflater
+                    .encode_frame(frame, opcode, payload, bits)
             }
         }
     }

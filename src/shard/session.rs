@@ -225,7 +225,10 @@ impl WebSocketStage {
             (_, Purpose::Echo) => has_outbox,
             (None, _) => false,
             (Some(extras), Purpose::Commands) => {
-                let waiting = extras.client.as_ref().map_or(0, |client| client.waiting.len());
+                let waiting = extras
+                    .client
+                    .as_ref()
+                    .map_or(0, |client| client.waiting.len());
                 has_outbox || waiting >= COMMANDS_IN_FLIGHT_MAX
             }
             (Some(extras), _) => extras.in_flight >= PUBLICATIONS_IN_FLIGHT_MAX,

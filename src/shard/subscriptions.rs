@@ -16,9 +16,7 @@ use crate::proto::centrifuge::{Disconnect, ErrorCode, Format, UnsubscribeCode};
 use super::Core;
 use super::asks::{AnswerTo, Presence, Question, RecoveryWish};
 use super::channels::Hearing;
-use super::client::{
-    Awaited, Client, ClientSubscription, Origin, Subscribed, Wanted, WantedFlags,
-};
+use super::client::{Awaited, Client, ClientSubscription, Origin, Subscribed, Wanted, WantedFlags};
 use super::commands::Refusal;
 use super::inbox::Asker;
 use super::publish::passes;
@@ -123,7 +121,8 @@ impl Core {
             return Err(ErrorCode::PermissionDenied.into());
         }
         let user = &client.info.user;
-        let is_limited = options.allow_user_limited_channels && config.channel.is_user_limited(name);
+        let is_limited =
+            options.allow_user_limited_channels && config.channel.is_user_limited(name);
         let may = match is_limited {
             true => config.channel.lists_user(name, user),
             false => {
@@ -189,7 +188,9 @@ impl Core {
                 || (request.recoverable && options.allow_recovery));
         let positioned = recoverable
             || has_history
-                && (overrides.force_positioning.unwrap_or(options.force_positioning)
+                && (overrides
+                    .force_positioning
+                    .unwrap_or(options.force_positioning)
                     || (request.positioned && options.allow_positioning));
         let is_cache = options.force_recovery_mode == RecoveryMode::Cache;
         let announces = overrides.join_leave.unwrap_or(options.join_leave);
@@ -199,8 +200,8 @@ impl Core {
                     .force_push_join_leave
                     .unwrap_or(options.force_push_join_leave));
         let recovers = request.recover || is_cache && options.auto_cache_recover;
-        let since = (recoverable && recovers)
-            .then(|| Since::from_text(&request.epoch, request.offset));
+        let since =
+            (recoverable && recovers).then(|| Since::from_text(&request.epoch, request.offset));
         let takes_deltas = request.delta == "fossil" && options.allows_fossil();
         let client = self.client(key)?;
         let selection = Selection::default()
@@ -341,7 +342,10 @@ impl Core {
             info,
         });
         let since_offset = wanted.since.map_or(0, |since| since.offset);
-        let position = recovery.as_ref().map(|recovery| recovery.position).or(position);
+        let position = recovery
+            .as_ref()
+            .map(|recovery| recovery.position)
+            .or(position);
         let publications = recovery.map_or(Vec::new(), |recovery| recovery.publications);
         let publications = match &wanted.filter {
             Some(filter) => publications
@@ -501,8 +505,9 @@ impl Core {
         let awaited = self.awaited(key);
         match self.client(key) {
             Ok(client) => client.awaits_history(local),
-            Err(_) => awaited
-                .is_some_and(|awaiting| awaiting.local == local && awaiting.asked_history),
+            Err(_) => {
+                awaited.is_some_and(|awaiting| awaiting.local == local && awaiting.asked_history)
+            }
         }
     }
 
@@ -582,7 +587,12 @@ impl Core {
     }
 
     /// Ends a client's subscription from this side, and tells it.
-    pub(super) fn unsubscribe_by_server(&mut self, key: Key, local_slot: u32, code: UnsubscribeCode) {
+    pub(super) fn unsubscribe_by_server(
+        &mut self,
+        key: Key,
+        local_slot: u32,
+        code: UnsubscribeCode,
+    ) {
         let Some((_, channel)) = self.local.at_mut(local_slot) else {
             return;
         };

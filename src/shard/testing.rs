@@ -9,6 +9,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::SockRef;
 
+use crate::auth::{Revocations, TokenSettings, TokenVerifier};
 use crate::config::Config;
 use crate::endpoints;
 use crate::hub::Key;
@@ -16,7 +17,7 @@ use crate::memory::Memory;
 use crate::metrics::ShardMetrics;
 use crate::net::{Socket, Watch, build_runtime};
 
-use super::{AddressTable, Core, Doorbell, Inbox, Shared, connect};
+use super::{AddressTable, Core, Doorbell, Inbox, Shared, Tokens, connect};
 
 /// Room for any test's connections.
 const CONNECTIONS: usize = 1000;
@@ -64,6 +65,12 @@ impl Bed {
             addresses: AddressTable::default(),
             memory: Memory::new(&config.admission, || ()),
             batons: Vec::new(),
+            tokens: Tokens {
+                connect: TokenVerifier::new(&TokenSettings::default()).unwrap(),
+                subscribe: TokenVerifier::new(&TokenSettings::default()).unwrap(),
+                revocations: Revocations::new(100),
+            },
+            node: "test".into(),
             handler: endpoints::HANDLER,
             log_lines_dropped: || 0,
             config,

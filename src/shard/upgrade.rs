@@ -11,13 +11,13 @@ use crate::hub::{
 use crate::metrics::CloseReason;
 use crate::proto::centrifuge::{Disconnect, Format, decode_connect_request};
 use crate::proto::close::CloseCode;
+use crate::proto::cursor::Cursor;
 use crate::proto::deflate::DeflateParams;
+use crate::proto::envelope;
 use crate::proto::frame::Opcode;
 use crate::proto::handshake::write_switching_protocols;
 use crate::proto::http::write_stream_head;
 use crate::proto::message::MessageReader;
-use crate::proto::cursor::Cursor;
-use crate::proto::envelope;
 
 use super::asks::{AnswerTo, Question, RecoveryWish};
 use super::channels::Hearing;
@@ -137,7 +137,8 @@ impl Core {
             return self.http_reply(key, http, &too_many_channels(), connection);
         };
         let position = self.local.get_mut(local).map(|channel| channel.position);
-        let has_all = hearing == Hearing::Now && since.is_some() && since == position.map(Since::from);
+        let has_all =
+            hearing == Hearing::Now && since.is_some() && since == position.map(Since::from);
         let wish = RecoveryWish {
             since,
             latest_only: false,
@@ -205,7 +206,11 @@ impl Core {
                 local,
                 recovery: None,
             };
-            self.go_on(key, http, After::Upgrade(Box::new(awaiting.upgrade), Some(heard)));
+            self.go_on(
+                key,
+                http,
+                After::Upgrade(Box::new(awaiting.upgrade), Some(heard)),
+            );
         }
     }
 
@@ -221,7 +226,11 @@ impl Core {
             _ => None,
         };
         let heard = Heard { local, recovery };
-        self.go_on(key, http, After::Upgrade(Box::new(awaiting.upgrade), Some(heard)));
+        self.go_on(
+            key,
+            http,
+            After::Upgrade(Box::new(awaiting.upgrade), Some(heard)),
+        );
         self.let_go(local, key);
     }
 
@@ -265,7 +274,13 @@ impl Core {
     }
 
     /// Makes of a connection what it is to be. What came after the request belongs to that.
-    pub(super) fn open(&mut self, key: Key, http: HttpStage, upgrade: Upgrade, heard: Option<Heard>) {
+    pub(super) fn open(
+        &mut self,
+        key: Key,
+        http: HttpStage,
+        upgrade: Upgrade,
+        heard: Option<Heard>,
+    ) {
         self.count_request_bytes(http.held_bytes(), 0);
         let Upgrade { carrier, dialogue } = upgrade;
         let head = upgrade_head(&carrier, &http.answer_headers);
@@ -325,7 +340,10 @@ impl Core {
             session.subscription = subscription;
         }
         let position = self.local.get_mut(local).map(|channel| channel.position);
-        let position = recovery.as_ref().map(|recovery| recovery.position).or(position);
+        let position = recovery
+            .as_ref()
+            .map(|recovery| recovery.position)
+            .or(position);
         let Some(position) = position else {
             return;
         };
@@ -498,7 +516,13 @@ fn upgraded_stage(carrier: Carrier, dialogue: &Dialogue, client: Option<Box<Clie
 
 fn uuid(id: &[u8; 16]) -> String {
     let hex = format!("{:032x}", u128::from_be_bytes(*id));
-    let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
+    let parts = [
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..],
+    ];
     parts.join("-")
 }
 

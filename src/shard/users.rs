@@ -104,9 +104,15 @@ impl Core {
             .filter_map(|slot| {
                 let key = self.sessions.key_at(slot)?;
                 let client = self.sessions.get(key)?.client()?;
-                let session = client.rare.as_ref().and_then(|rare| rare.session.as_deref());
+                let session = client
+                    .rare
+                    .as_ref()
+                    .and_then(|rare| rare.session.as_deref());
                 let is_meant = client.progress != Progress::New
-                    && whom.user.as_ref().is_none_or(|user| *user == client.info.user)
+                    && whom
+                        .user
+                        .as_ref()
+                        .is_none_or(|user| *user == client.info.user)
                     && (whom.client.is_empty() || whom.client == client.info.client)
                     && (whom.session.is_empty() || Some(&*whom.session) == session)
                     && !whom.spared.contains(&client.info.client);
@@ -142,7 +148,12 @@ impl Core {
                     .collect(),
                 Err(_) => Vec::new(),
             },
-            name => self.local.find(name).map(|local| local.slot).into_iter().collect(),
+            name => self
+                .local
+                .find(name)
+                .map(|local| local.slot)
+                .into_iter()
+                .collect(),
         };
         for slot in slots {
             self.unsubscribe_by_server(key, slot, UnsubscribeCode::Server);

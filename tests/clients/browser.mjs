@@ -103,6 +103,16 @@ await run('browser', {
     });
   },
 
+  async 'the client is served, as a script and as a module'() {
+    await withPage(desktop, async (page) => {
+      const names = await page.evaluate(async () => {
+        const { Longwire, default: byDefault } = await import('/longwire.mjs');
+        return [window.Longwire, Longwire, byDefault].map(({ name }) => name);
+      });
+      assert.deepEqual(names, ['Longwire', 'Longwire', 'Longwire']);
+    });
+  },
+
   async 'it follows light and dark'() {
     const grounds = [];
     for (const colorScheme of ['light', 'dark']) {
