@@ -136,6 +136,7 @@
 //! | `server` | `config`, `endpoints`, `limits`, `log`, `memory`, `metrics`, `net`, `shard` | boot order, signals, drain |
 //! | `endpoints` | `hub`, `metrics`, `proto`, `shard` | one file per thing a URL can be; of `hub` its values only |
 //! | `shard` | `clock`, `config`, `hub`, `log`, `memory`, `metrics`, `net`, `proto` | one core: sessions, fan-out, inbox, deadlines |
+//! | `hooks` | `metrics`, `net` | calls to the application's backend, in a thread of their own, off the shards |
 //! | `hub` | | who listens to what, one shard's plain data: no socket, clock or thread |
 //! | `net` | | sockets, listeners, the ring, file tables, cores |
 //! | `proto` | | bytes to values and back: HTTP/1.1, WebSocket. No I/O, clock or async |
@@ -219,6 +220,7 @@ pub mod clock;
 pub mod config;
 pub mod doctor;
 pub mod endpoints;
+pub mod hooks;
 pub mod hub;
 pub mod limits;
 pub mod log;

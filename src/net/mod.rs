@@ -7,6 +7,7 @@
 //! pins why).
 
 mod cores;
+mod dial;
 mod files;
 mod listener;
 mod pollable;
@@ -17,6 +18,7 @@ mod stream;
 mod watch;
 
 pub use cores::{core_count, pin_to_core};
+pub use dial::{Dialed, dial, look_up};
 pub use files::{own_file_table, raise_file_limit};
 pub use listener::{Accepted, HandedOver, Listener, TcpOptions, ensure_port_free};
 pub use pollable::{GiveWay, Pollable};
