@@ -191,6 +191,13 @@
 //! | endpoint, route | What answers a URL; its row in `ROUTES` |
 //! | admit, answer | An endpoint's decision from the head alone; its answer to the whole request |
 //! | purpose | What a WebSocket client's messages mean: nothing (it listens), a publication, an echo |
+//! | backend | The application's own HTTP server, which decides about clients |
+//! | hook | A moment at which the backend is asked: connect, refresh, subscribe, publish, sub_refresh, rpc |
+//! | target | One endpoint of the backend, as configured: its URL, time-out, headers |
+//! | call, outcome | One request to a target; what became of it. Every call that was taken has exactly one outcome |
+//! | breaker | Stops calls to a target that keeps failing, and probes it after a pause |
+//! | completion | The way of outcomes and keys from the hooks' thread back to the shards |
+//! | key source | Where a document of keys (JWKS) is fetched from |
 //! | plan | Shards and connections of a server about to start |
 //!
 //! # Where to look
@@ -209,6 +216,7 @@
 //! | change what a slow reader may hold | `src/hub/outbox.rs`, and `[outbox]` in the settings |
 //! | change the heartbeat | `src/hub/vitals.rs` |
 //! | change what shards tell each other | `Message` in `src/shard/inbox.rs`, `Core::handle` in `src/shard/channels.rs` |
+//! | change how the backend is called | `src/hooks/`: `pool.rs`, `breaker.rs` and `refresh.rs` decide, `worker.rs` acts; bodies in `src/proto/hooks/` |
 //! | measure | `loadgen/`, `benches/` |
 //!
 //! To begin with, read an endpoint (`src/endpoints/chat.rs`, then `src/endpoints/channels.rs`) and a test: of the

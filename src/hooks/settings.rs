@@ -66,7 +66,7 @@ impl Default for HooksSettings {
             pool: PoolLimits {
                 max_connections: 64,
                 max_idle: 64,
-                // Below what common backends keep a connection for: 5 s (Node.js), 60 s (nginx: 75 s).
+                // Node.js keeps a connection for 5 seconds, others for longer.
                 idle_timeout_ms: 4_000,
                 max_waiters: 1024,
             },
@@ -104,6 +104,11 @@ const RESERVED_HEADERS: &[&str] = &[
 ];
 
 impl HooksSettings {
+    /// True if there is nothing to call and the hooks need not be started.
+    pub fn is_empty(&self) -> bool {
+        self.targets.is_empty() && self.key_sources.is_empty()
+    }
+
     /// Whether the settings can be used; if not, which is wrong, its value and the cure.
     pub fn check(&self) -> Result<(), String> {
         at_most_endpoints("hooks", self.targets.len())?;

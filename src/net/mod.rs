@@ -4,7 +4,8 @@
 //! either does its work at once or says [`std::io::ErrorKind::WouldBlock`], and waiting is for readiness
 //! only: for one descriptor ([`Pollable`]) or for as many as there are ([`Watch`]). No read or write is
 //! ever left in a ring, so dropping a wait can lose neither bytes nor descriptors (`tests/hazards.rs`
-//! pins why).
+//! pins why). The exception is [`dial`]: connections to the application's backend belong to a thread of
+//! their own, which runs on tokio.
 
 mod cores;
 mod dial;

@@ -45,7 +45,7 @@ impl Backend {
     pub fn start(
         script: impl Fn(&Request, &mut dyn Write) -> bool + Send + Sync + 'static,
     ) -> Self {
-        Self::start_with(|stream| Some(stream), script)
+        Self::start_with(Some, script)
     }
 
     /// A backend whose connections begin with `wrap`, which may end them at once.

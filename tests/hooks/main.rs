@@ -1,8 +1,8 @@
 //! Calls to a backend that misbehaves in every way a backend can.
 
 mod backend;
+mod encrypted;
 
-use std::io::Write;
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -244,6 +244,27 @@ fn a_kept_connection_closed_just_as_it_is_used_again_costs_one_more_try() {
     );
     assert!(keys[0] != keys[1] && keys[1] != keys[3]);
     assert_eq!(hooks.handle.metrics().targets[0].retries(), 2);
+}
+
+/// A backend that starts anew closes all of its connections: the second try must not meet another of them.
+#[test]
+fn a_backend_that_started_anew_costs_one_more_try_however_many_connections_it_closed() {
+    let is_restarted = Arc::new(AtomicBool::new(false));
+    let (restarted, together) = (Arc::clone(&is_restarted), std::sync::Barrier::new(4));
+    let backend = Backend::start(move |request, to| {
+        if request.number < 4 {
+            together.wait();
+        }
+        let is_old = request.connection < 4 && restarted.load(SeqCst);
+        !is_old && answer(to, 200, "{}")
+    });
+    let hooks = hooks(&backend);
+    (0..4).for_each(|tag| hooks.submit(0, tag));
+    (0..4).for_each(|_| assert_eq!(hooks.next().1, ok("{}")));
+    is_restarted.store(true, SeqCst);
+    assert_eq!(hooks.call(0), ok("{}"));
+    assert_eq!(hooks.handle.metrics().targets[0].retries(), 1);
+    assert_eq!(backend.connections(), 5);
 }
 
 #[test]
