@@ -200,6 +200,11 @@ impl Connection {
         self.sender.send_request(request).await
     }
 
+    /// True if the last exchange is over for the backend too, and was not the connection's last.
+    pub fn is_ready(&self) -> bool {
+        self.sender.is_ready()
+    }
+
     /// Waits until the last exchange is over for the backend too. False if it was the connection's last.
     pub async fn is_reusable(&mut self) -> bool {
         self.sender.ready().await.is_ok()

@@ -27,6 +27,7 @@ use super::settings::HooksSettings;
 use super::target::Endpoint;
 use super::tls;
 use super::url::{Origin, Url};
+use crate::net::own_file_table;
 
 /// How often idle connections and documents of keys are looked at.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -80,9 +81,9 @@ impl HooksHandle {
     }
 }
 
-/// Starts the hooks' thread, which lives as long as the process. Must be called before any thread has a file table
-/// of its own, since what wakes it must have one number in all of them. The error names the setting, its value and
-/// the cure.
+/// Starts the hooks' thread, which lives as long as the process. Must be called before the shards have file tables of
+/// their own, since what wakes it must have one number in all of them; and while nothing else is opened, since its
+/// own table holds a copy of everything open now. The error names the setting, its value and the cure.
 pub fn start(settings: &HooksSettings, completion: impl Completion) -> Result<HooksHandle, String> {
     settings.check()?;
     let (bell, reader) = bell::open().map_err(|error| format!("no bell for the hooks: {error}"))?;
@@ -121,6 +122,11 @@ type Report = mpsc::SyncSender<Result<Arc<HooksMetrics>, String>>;
 
 impl<C: Completion> Start<C> {
     fn run(self, report: &Report) {
+        // A table of its own: a shard's table, made a moment later, would hold a copy of every connection open then,
+        // which no close of this thread could end.
+        if let Err(error) = own_file_table() {
+            return tell(report, Err(format!("no file table for the hooks: {error}")));
+        }
         // Names are looked up in threads: as many as there are hosts, so that none waits for another's.
         let hosts = (self.settings.targets.len() + self.settings.key_sources.len()).max(1);
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -261,8 +267,10 @@ impl<C: Completion> Worker<C> {
             Err(_) => (HookOutcome::TimedOut, None),
         };
         endpoint.ended(&outcome, permit, submitted_ms);
+        // Before the outcome is out: the caller's next call finds the connection there.
+        let busy = connection.and_then(|connection| endpoint.give_back_if_ready(connection));
         self.complete(id, outcome);
-        if let Some(connection) = connection {
+        if let Some(connection) = busy {
             endpoint.give_back(connection).await;
         }
     }
@@ -413,6 +421,15 @@ impl Endpoint {
                 );
             }
         }
+    }
+
+    /// Returns the connection to the pool, or to the caller if its last exchange is not quite over.
+    fn give_back_if_ready(&self, connection: Connection) -> Option<Connection> {
+        if !connection.is_ready() {
+            return Some(connection);
+        }
+        self.backend.give_back(connection);
+        None
     }
 
     /// Returns the connection to the pool as soon as it can serve another call.
