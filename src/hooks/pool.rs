@@ -234,6 +234,13 @@ mod tests {
         pool.take(waiter, now_ms, |_| true, &mut Vec::new())
     }
 
+    /// Waiters 1 to `last` come.
+    fn queue(pool: &mut Pool<u32>, last: Waiter) {
+        for waiter in 1..=last {
+            take(pool, waiter, 0);
+        }
+    }
+
     /// A pool with connections 1 and 2 idle, given back at 10 and 20.
     fn two_idle() -> Pool<u32> {
         let mut pool = Pool::new(LIMITS);
@@ -302,7 +309,7 @@ mod tests {
             max_waiters: 9,
             ..LIMITS
         });
-        (1..=4).for_each(|waiter| drop(take(&mut pool, waiter, 0)));
+        queue(&mut pool, 4);
         let order = [10, 11, 12].map(|connection| pool.dialed(connection, 0));
         assert_eq!(
             order,
@@ -313,7 +320,7 @@ mod tests {
     #[test]
     fn a_failed_dial_fails_the_oldest_waiter_and_dials_for_another() {
         let mut pool = Pool::new(LIMITS);
-        (1..=3).for_each(|waiter| drop(take(&mut pool, waiter, 0)));
+        queue(&mut pool, 3);
         let outcome = pool.dial_failed();
         let expected = DialFailed {
             failed: Some(1),
@@ -326,7 +333,7 @@ mod tests {
     #[test]
     fn a_failed_dial_fails_nobody_for_whom_another_goes_on() {
         let mut pool = Pool::new(LIMITS);
-        (1..=2).for_each(|waiter| drop(take(&mut pool, waiter, 0)));
+        queue(&mut pool, 2);
         assert!(pool.cancel(1));
         assert!(!pool.cancel(1));
         let nobody = DialFailed {
@@ -340,7 +347,7 @@ mod tests {
     #[test]
     fn whose_dial_served_another_fails_with_the_other_ones_dial() {
         let mut pool = Pool::new(LIMITS);
-        (1..=2).for_each(|waiter| drop(take(&mut pool, waiter, 0)));
+        queue(&mut pool, 2);
         assert_eq!(pool.dialed(10, 0), Given::To(1, 10));
         assert_eq!(pool.dial_failed().failed, Some(2));
     }
