@@ -137,6 +137,7 @@
 //! | `server` | `config`, `endpoints`, `limits`, `log`, `memory`, `metrics`, `net`, `shard` | boot order, signals, drain |
 //! | `endpoints` | `hub`, `metrics`, `proto`, `shard` | one file per thing a URL can be; of `hub` its values only |
 //! | `shard` | `clock`, `config`, `hub`, `log`, `memory`, `metrics`, `net`, `proto` | one core: sessions, fan-out, inbox, deadlines |
+//! | `hooks` | `metrics`, `net` | calls to the application's backend, in a thread of their own, off the shards |
 //! | `hub` | | who listens to what, one shard's plain data: no socket, clock or thread |
 //! | `net` | | sockets, listeners, the ring, file tables, cores |
 //! | `proto` | | bytes to values and back: HTTP/1.1, WebSocket, Centrifuge, SSE, SockJS. No I/O, clock or async |
@@ -207,6 +208,12 @@
 //! | namespace | What a channel's name begins with, up to the first `:`; its channels share their options |
 //! | options | What may be done in a channel and what is kept of it: history, presence, who may publish |
 //! | backend, proxy | Your HTTP server that is asked what a client may do; where the configuration says how to ask it |
+//! | hook | A moment at which the backend is asked: connect, refresh, subscribe, publish, sub_refresh, rpc |
+//! | target | One endpoint of the backend, as configured: its URL, time-out, headers |
+//! | call, outcome | One request to a target; what became of it. Every call that was taken has exactly one outcome |
+//! | breaker | Stops calls to a target that keeps failing, and probes it after a pause |
+//! | completion | The way of outcomes and keys from the hooks' thread back to the shards |
+//! | key source | Where a document of keys (JWKS) is fetched from |
 //! | plan | Shards and connections of a server about to start |
 //! | token | A signed statement of who a client is, or of one subscription (JWT). What it says are its claims |
 //! | key set | Public keys by their names, from a file or an identity provider (JWKS) |
@@ -232,6 +239,7 @@
 //! | change what outlives a restart | `ChannelState` in `src/hub/snapshot.rs`, and the number in its first line |
 //! | change the heartbeat | `src/hub/vitals.rs` |
 //! | change what shards tell each other | `Message` in `src/shard/inbox.rs`, `Core::handle` in `src/shard/channels.rs` |
+//! | change how the backend is called | `src/hooks/`: `pool.rs`, `breaker.rs` and `refresh.rs` decide, `worker.rs` acts; bodies in `src/proto/hooks/` |
 //! | measure | `loadgen/`, `benches/` |
 //!
 //! To begin with, read an endpoint (`src/endpoints/chat.rs`, then `src/endpoints/channels.rs`) and a test: of the
@@ -244,6 +252,7 @@ pub mod clock;
 pub mod config;
 pub mod doctor;
 pub mod endpoints;
+pub mod hooks;
 pub mod hub;
 pub mod limits;
 pub mod log;

@@ -621,12 +621,14 @@ fn boot_time_s() -> Option<f64> {
     line.trim().parse().ok()
 }
 
-fn head(out: &mut String, name: &str, kind: &str, help: &str) {
+/// Appends the two lines that begin a metric.
+pub(crate) fn head(out: &mut String, name: &str, kind: &str, help: &str) {
     line(out, format_args!("# HELP {name} {help}"));
     line(out, format_args!("# TYPE {name} {kind}"));
 }
 
-fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
+/// Appends a line.
+pub(crate) fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
     // Writing to a String cannot fail.
     let _ = writeln!(out, "{text}");
 }

@@ -17,7 +17,11 @@ const RESERVED: &[(&str, &[&str], &str)] = &[
         "sockets belong to src/net",
     ),
     ("monoio::net", &["net"], "sockets belong to src/net"),
-    ("TcpStream", &["loadgen"], "sockets belong to src/net"),
+    (
+        "TcpStream",
+        &["loadgen", "net"],
+        "sockets belong to src/net",
+    ),
     ("TcpListener", &["loadgen"], "sockets belong to src/net"),
     ("UdpSocket", &[], "sockets belong to src/net"),
     (
@@ -25,6 +29,7 @@ const RESERVED: &[(&str, &[&str], &str)] = &[
         &["net", "shard", "loadgen"],
         "only a shard runs tasks",
     ),
+    ("tokio", &["hooks", "net"], "shards are free of it"),
     ("Mutex", &["loadgen"], "shards share by message"),
     ("RwLock", &[], "shards share by message"),
     (
@@ -36,7 +41,7 @@ const RESERVED: &[(&str, &[&str], &str)] = &[
 ];
 
 /// Rooms that handle what comes from the network: nothing there may panic.
-const PANIC_FREE: &[&str] = &["proto", "hub", "shard", "endpoints", "net", "auth"];
+const PANIC_FREE: &[&str] = &["proto", "hub", "shard", "endpoints", "net", "auth", "hooks"];
 
 const PANICS: &[&str] = &[
     ".unwrap()",

@@ -4,9 +4,11 @@
 //! either does its work at once or says [`std::io::ErrorKind::WouldBlock`], and waiting is for readiness
 //! only: for one descriptor ([`Pollable`]) or for as many as there are ([`Watch`]). No read or write is
 //! ever left in a ring, so dropping a wait can lose neither bytes nor descriptors (`tests/hazards.rs`
-//! pins why).
+//! pins why). The exception is [`dial`]: connections to the application's backend belong to a thread of
+//! their own, which runs on tokio.
 
 mod cores;
+mod dial;
 mod files;
 mod listener;
 mod pollable;
@@ -17,6 +19,7 @@ mod stream;
 mod watch;
 
 pub use cores::{core_count, pin_to_core};
+pub use dial::{Dialed, dial, look_up};
 pub use files::{own_file_table, raise_file_limit};
 pub use listener::{Accepted, HandedOver, Listener, TcpOptions, ensure_port_free};
 pub use pollable::{GiveWay, Pollable};

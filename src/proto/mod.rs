@@ -10,6 +10,7 @@
 //! | module | RFC | from → to |
 //! |---|---|---|
 //! | [`http`] | 9112 | bytes → request, chunked body; response, chunks → bytes |
+//! | [`hooks`] | - | what the application's backend is asked, and its answers |
 //! | [`handshake`] | 6455 §4 | request → 101 or refusal; and the client's side of it |
 //! | [`frame`] | 6455 §5.2 | one frame's header, both ways |
 //! | [`mask`] | 6455 §5.3 | a client's payload, in place |
@@ -32,6 +33,7 @@ pub mod deflate;
 pub mod envelope;
 pub mod frame;
 pub mod handshake;
+pub mod hooks;
 pub mod http;
 pub mod mask;
 pub mod message;

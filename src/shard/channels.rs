@@ -306,6 +306,7 @@ impl Core {
                 self.let_go(local, session);
             }
         }
+        self.leave_if_empty(local);
     }
 
     fn join_refused(&mut self, local: Key) {
