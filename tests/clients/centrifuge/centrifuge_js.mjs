@@ -1,5 +1,4 @@
-// The npm package `centrifuge` over every transport it has: node centrifuge_js.mjs http://127.0.0.1:8000
-// `WITHOUT=sockjs` leaves out what the server does not have.
+// The npm package `centrifuge` over one transport: node centrifuge_js.mjs http://127.0.0.1:8000 'websocket protobuf'
 
 import assert from 'node:assert/strict';
 import { Centrifuge as JsonClient } from 'centrifuge';
@@ -14,8 +13,8 @@ const RECONNECT = { minReconnectDelay: 10, maxReconnectDelay: 100 };
 const RESUBSCRIBE = { minResubscribeDelay: 10, maxResubscribeDelay: 100 };
 /** Long enough for the first ping of the server, a pong and the time-out of one that does not come. */
 const IDLE_MS = 36_000;
-
-const without = (process.env.WITHOUT ?? '').split(',');
+/** How long a connection or subscription may take to stand. */
+const READY_MS = 10_000;
 
 const json = { Client: JsonClient, encode: (value) => value, decode: (data) => data };
 const protobuf = {
@@ -56,7 +55,7 @@ function tests(name, { codec, endpoint }) {
   async function connected(options, base) {
     const made = client(options, base);
     made.connect();
-    await made.ready();
+    await made.ready(READY_MS);
     return made;
   }
 
@@ -75,7 +74,7 @@ function tests(name, { codec, endpoint }) {
 
   async function subscribed(of, channelName, options) {
     const made = subscription(of, channelName, options);
-    await made.ready();
+    await made.ready(READY_MS);
     return made;
   }
 
@@ -102,7 +101,7 @@ function tests(name, { codec, endpoint }) {
     one.on('connected', () => connects++);
     one.connect();
     const from = Date.now();
-    await one.ready();
+    await one.ready(READY_MS);
     return async () => {
       await sleep(Math.max(0, from + IDLE_MS - Date.now()));
       assert.equal(connects, 1);
@@ -189,7 +188,7 @@ function tests(name, { codec, endpoint }) {
       const sub = subscription(one, name, { joinLeave: true });
       const events = new Queue();
       for (const kind of ['join', 'leave']) sub.on(kind, ({ info }) => events.push([kind, info.user]));
-      await sub.ready();
+      await sub.ready(READY_MS);
       const other = await connected({ token: token({ sub: '42' }) });
       await subscribed(other, name);
       other.disconnect();
@@ -251,7 +250,7 @@ function tests(name, { codec, endpoint }) {
       const one = await connected({}, proxy.base);
       const names = Array.from({ length: 100 }, () => channel('recovery'));
       const subs = names.map((name) => subscription(one, name));
-      await Promise.all(subs.map((sub) => sub.ready()));
+      await Promise.all(subs.map((sub) => sub.ready(READY_MS)));
       proxy.isDown = true;
       proxy.cut();
       await until(() => one.state === 'connecting');
@@ -383,7 +382,7 @@ function tests(name, { codec, endpoint }) {
         const context = await changed;
         assert.equal(context.code, code);
         if (disconnect) assert.equal(context.reason, disconnect.reason);
-        if (event === 'connecting') await one.ready();
+        if (event === 'connecting') await one.ready(READY_MS);
         one.disconnect();
       }
     },
@@ -430,7 +429,7 @@ function tests(name, { codec, endpoint }) {
       for (let i = 0; i < 3; i++) {
         sub.unsubscribe();
         sub.subscribe();
-        await sub.ready();
+        await sub.ready(READY_MS);
       }
       await publish(sub.channel, 'x');
       assert.equal((await sub.queue.next()).data, 'x');
@@ -483,6 +482,6 @@ function tests(name, { codec, endpoint }) {
   return Object.fromEntries(Object.entries(all).map(([test, body]) => [`${name}: ${test}`, body]));
 }
 
-const chosen = Object.entries(carriers).filter(([name]) => !without.includes(name));
-await run('centrifuge.js', Object.assign({}, ...chosen.map(([name, carrier]) => tests(name, carrier))));
+const [, , , transport] = process.argv;
+await run('centrifuge.js', tests(transport, carriers[transport]));
 process.exit();

@@ -12,10 +12,10 @@ const HMAC_SECRET = 'secret';
 
 const base64url = (text) => Buffer.from(text).toString('base64url');
 
-/** A JWT signed with HS256, of a connection or, with a `channel`, of a subscription. */
-export function token(claims, secret = HMAC_SECRET) {
-  const signed = `${base64url('{"alg":"HS256","typ":"JWT"}')}.${base64url(JSON.stringify(claims))}`;
-  return `${signed}.${createHmac('sha256', secret).update(signed).digest('base64url')}`;
+/** A JWT signed with HMAC, of a connection or, with a `channel`, of a subscription. */
+export function token(claims, { secret = HMAC_SECRET, bits = 256, alg = `HS${bits}` } = {}) {
+  const signed = [{ alg, typ: 'JWT' }, claims].map((part) => base64url(JSON.stringify(part))).join('.');
+  return `${signed}.${createHmac(`sha${bits}`, secret).update(signed).digest('base64url')}`;
 }
 
 /** Unix time in seconds, `after_s` from now. */
@@ -131,7 +131,7 @@ export class Wire {
     wire.socket = new WebSocket(wsUrl(`/connection/websocket${query}`), options);
     wire.socket.on('message', (data) => {
       for (const line of data.toString().trimEnd().split('\n')) {
-        (line.startsWith('{"id"') ? wire.#replies : wire.#pushes).push(line);
+        (JSON.parse(line).id ? wire.#replies : wire.#pushes).push(line);
       }
     });
     wire.socket.on('error', () => {});
@@ -219,4 +219,23 @@ export class Wire {
   close() {
     this.socket.close();
   }
+}
+
+export const BAD_REQUEST = { code: 3501, reason: 'bad request' };
+export const INVALID_TOKEN = { code: 3500, reason: 'invalid token' };
+
+export const CONNECT = { id: 1, connect: {} };
+
+/** What a fresh connection is closed with after these lines, sent as one frame. */
+export async function closedAfter(...lines) {
+  const wire = await Wire.open();
+  wire.send(...lines);
+  return wire.closed();
+}
+
+/** The first publication of a stream may say its epoch, so that a client learns it. */
+export function expectPublication(pub, expected, epoch) {
+  const { epoch: said, ...rest } = pub;
+  assert.deepEqual(rest, expected);
+  if (said !== undefined) assert.deepEqual([pub.offset, said], [1, epoch]);
 }

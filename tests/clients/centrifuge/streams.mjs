@@ -120,10 +120,10 @@ function withTests(transport, open) {
     },
 
     async [`${transport}: a refused connect is told`]() {
-      const connect = (claims, secret) => JSON.stringify({ id: 1, connect: { token: token(claims, secret) } });
+      const connect = (claims, options) => JSON.stringify({ id: 1, connect: { token: token(claims, options) } });
       const expired = await open(connect({ sub: '42', exp: unixTime(-10) }));
       assert.deepEqual(await expired.next(), { id: 1, error: { code: 109, message: 'token expired' } });
-      const invalid = await open(connect({ sub: '42' }, 'other'));
+      const invalid = await open(connect({ sub: '42' }, { secret: 'other' }));
       const disconnect = { code: 3500, reason: 'invalid token' };
       assert.deepEqual(await invalid.next(), { push: { disconnect } });
       assert.equal(await invalid.next(), undefined);
@@ -185,11 +185,11 @@ function withUniTests(transport, open) {
     },
 
     async [`${transport}: what is wrong with a token becomes a disconnect`]() {
-      for (const [claims, secret, code] of [
-        [{ sub: '42', exp: unixTime(-10) }, undefined, 3005],
-        [{ sub: '42' }, 'other', 3500],
+      for (const [bad, code] of [
+        [token({ sub: '42', exp: unixTime(-10) }), 3005],
+        [token({ sub: '42' }, { secret: 'other' }), 3500],
       ]) {
-        const stream = await open(JSON.stringify({ token: token(claims, secret) }));
+        const stream = await open(JSON.stringify({ token: bad }));
         assert.equal((await stream.next()).disconnect.code, code);
       }
     },
