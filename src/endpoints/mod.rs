@@ -10,6 +10,7 @@ mod channels;
 mod chat;
 mod console;
 mod echo;
+mod listening;
 mod operations;
 mod publishing;
 
@@ -89,7 +90,7 @@ const ROUTES: &[Route] = &[
     Route {
         path: Path::Is("/chat"),
         methods: READ,
-        pages: Pages::Allowed,
+        pages: Pages::AllowedMayRead,
         admit: anyone,
         answer: chat::answer,
     },
