@@ -29,8 +29,12 @@ use super::session::{Deflate, Extras, Purpose, Stage, StreamStage, WebSocketStag
 use super::talk::SILENCE_MAX_S;
 use super::{Core, Headers, Reply, scribe};
 
-/// When a client of event streams comes back whose connection was cut, in milliseconds: not all at once.
-const RETRY_MS: std::ops::Range<u32> = 1_000..4_000;
+/// How soon a client of event streams comes back whose connection was cut, in milliseconds.
+const RETRY_MIN_MS: u32 = 100;
+/// How long it stays away at most.
+const RETRY_MAX_MS: u32 = 30_000;
+/// Clients of one shard that are to come back in a millisecond, if all have to.
+const RETURNS_PER_MS: usize = 5;
 
 /// What a connection is about to become.
 pub struct Upgrade {
@@ -218,11 +222,9 @@ impl Core {
             return Some(self.http_reply(key, http, &reply, connection));
         }
         if connection.head_only {
-            let reply = Reply {
-                content_type,
-                ..Reply::text(200, "").closing()
-            };
-            return Some(self.http_reply(key, http, &reply, connection));
+            let headers = std::mem::take(&mut http.answer_headers);
+            self.send(key, stream_head(content_type, &headers));
+            return Some(After::Finish);
         }
         None
     }
@@ -430,11 +432,18 @@ impl Core {
                     offset,
                 };
                 let is_gap = listen.since.is_some() && !recovered;
-                let retry_ms = self.random.u32(RETRY_MS);
+                let retry_ms = self.retry_ms();
                 self.scribe.mark(out, &cursor.to_string(), is_gap, retry_ms);
             }
             _ => {}
         }
+    }
+
+    /// When a client comes back that is cut off: the more there are, the more they are spread.
+    fn retry_ms(&mut self) -> u32 {
+        let spread_ms = u32::try_from(self.sessions.len() / RETURNS_PER_MS).unwrap_or(u32::MAX);
+        let latest_ms = spread_ms.clamp(2 * RETRY_MIN_MS, RETRY_MAX_MS);
+        self.random.u32(RETRY_MIN_MS..=latest_ms)
     }
 
     /// What a client of the Centrifuge protocol has said with its request.
@@ -510,15 +519,21 @@ fn upgrade_head(carrier: &Carrier, headers: &Headers) -> Vec<u8> {
             preamble,
             ..
         } => {
-            let headers: Vec<(&str, &str)> = headers
-                .iter()
-                .map(|(name, value)| (*name, value.as_str()))
-                .collect();
-            write_stream_head(&mut out, content_type, &headers);
+            out = stream_head(content_type, headers);
             crate::proto::http::append_chunk(&mut out, preamble);
         }
         Carrier::Poll { .. } => {}
     }
+    out
+}
+
+fn stream_head(content_type: &str, headers: &Headers) -> Vec<u8> {
+    let mut out = Vec::with_capacity(512);
+    let headers: Vec<(&str, &str)> = headers
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    write_stream_head(&mut out, content_type, &headers);
     out
 }
 
