@@ -302,7 +302,7 @@ mod tests {
 
     #[test]
     fn a_token_is_found_in_each_of_its_places() {
-        let token = |target, headers: &str| {
+        let token = |target: &str, headers: &str| {
             let head = request(target, headers);
             token_of(&parse_request(&head).unwrap())
         };
@@ -317,7 +317,7 @@ mod tests {
 
     #[test]
     fn the_newest_position_counts() {
-        let since = |target, headers: &str| {
+        let since = |target: &str, headers: &str| {
             let head = request(target, headers);
             since_of(&parse_request(&head).unwrap())
         };

@@ -282,3 +282,336 @@ pub(super) fn as_page(mut recovery: Recovery) -> Recovery {
     }
     recovery
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::config::Config;
+    use crate::shard::testing::{Bed, Client, with_cores};
+
+    fn get(target: &str, headers: &str) -> String {
+        format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n")
+    }
+
+    fn ask(bed: &mut Bed, client: &mut Client, target: &str, headers: &str) {
+        bed.say(client, get(target, headers).as_bytes());
+        settle(bed);
+    }
+
+    /// Until no shard has anything to do.
+    fn settle(bed: &mut Bed) {
+        for _ in 0..3 {
+            bed.pass_messages();
+            for core in &mut bed.cores {
+                while core.fan_out() {}
+            }
+        }
+    }
+
+    fn publish(bed: &mut Bed, channel: &str, text: &str) -> Value {
+        let mut publisher = bed.connect(0);
+        let length = text.len();
+        let request = format!(
+            "POST /channels/{channel} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{text}"
+        );
+        bed.say(&mut publisher, request.as_bytes());
+        settle(bed);
+        answer(&mut publisher).1
+    }
+
+    /// An answer: its head, and its body as JSON if it is.
+    fn answer(client: &mut Client) -> (String, Value) {
+        let head = client.head();
+        let length = header(&head, "Content-Length").map_or(0, |length| length.parse().unwrap());
+        let mut body = vec![0; length];
+        client.socket.read_exact(&mut body).unwrap();
+        (head, serde_json::from_slice(&body).unwrap_or_default())
+    }
+
+    fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+        let mut lines = head.lines().filter_map(|line| line.split_once(": "));
+        lines.find(|(own, _)| *own == name).map(|(_, value)| value)
+    }
+
+    fn is_parked(bed: &Bed, client: &Client) -> bool {
+        matches!(
+            bed.cores[client.shard].stage(client.key),
+            Some(Stage::Poll(_))
+        )
+    }
+
+    fn offsets(page: &Value) -> Vec<u64> {
+        let publications = page["publications"].as_array().unwrap().iter();
+        publications
+            .map(|publication| publication["offset"].as_u64().unwrap())
+            .collect()
+    }
+
+    /// Two shards; the channel is the first one's, the client the second one's or also the first one's.
+    fn everywhere(test: impl Fn(&mut Bed, &str, usize)) {
+        for shard in [0, 1] {
+            with_cores(2, Config::default(), |bed| {
+                let channel = bed.channel_of(0);
+                test(bed, &channel, shard);
+            });
+        }
+    }
+
+    #[test]
+    fn polls_of_one_connection_wait_each_for_the_next_publication() {
+        everywhere(|bed, channel, shard| {
+            let mut client = bed.connect(shard);
+            let mut target = format!("/channels/{channel}?wait=25");
+            for offset in 1..=20 {
+                ask(bed, &mut client, &target, "");
+                assert!(is_parked(bed, &client));
+                let published = publish(bed, channel, "{\"a\":\n1}");
+                let (head, page) = answer(&mut client);
+                let epoch = published["epoch"].as_str().unwrap();
+                let expected = json!({
+                    "epoch": epoch, "offset": offset, "recovered": true,
+                    "publications": [{"offset": offset, "kind": "json", "data": {"a": 1}}],
+                });
+                assert_eq!(page, expected);
+                let position = format!("{epoch}:{offset}");
+                assert_eq!(header(&head, POSITION_HEADER), Some(&*position));
+                assert_eq!(header(&head, "Connection"), None);
+                target = format!("/channels/{channel}?wait=25&since={position}");
+            }
+            // Nobody listens between polls.
+            assert_eq!(bed.cores[shard].metrics.subscriptions.get(), 0);
+            assert_eq!(bed.cores[shard].local.len(), 0);
+        });
+    }
+
+    #[test]
+    fn all_that_wait_are_answered_by_one_publication() {
+        with_cores(1, Config::default(), |bed| {
+            let mut clients: Vec<Client> = (0..100).map(|_| bed.connect(0)).collect();
+            for client in &mut clients {
+                ask(bed, client, "/channels/a?wait=60", "");
+            }
+            assert_eq!(bed.cores[0].metrics.subscriptions.get(), 100);
+            publish(bed, "a", "x");
+            for client in &mut clients {
+                assert_eq!(offsets(&answer(client).1), [1]);
+            }
+            assert_eq!(bed.cores[0].metrics.deliveries.get(), 100);
+        });
+    }
+
+    #[test]
+    fn what_was_missed_comes_at_once_and_in_pages() {
+        let mut config = Config::default();
+        config.client.limits.recovery_max_publication_limit = 2;
+        with_cores(2, config, |bed| {
+            let channel = bed.channel_of(0);
+            let epoch = (0..5).map(|_| publish(bed, &channel, "x")).next().unwrap();
+            (0..4).for_each(|_| drop(publish(bed, &channel, "x")));
+            let epoch = epoch["epoch"].as_str().unwrap();
+            let mut client = bed.connect(1);
+            for wait in [0, 25] {
+                for (since, expected) in [(0, vec![1, 2]), (2, vec![3, 4]), (4, vec![5])] {
+                    let target = format!("/channels/{channel}?wait={wait}&since={epoch}:{since}");
+                    ask(bed, &mut client, &target, "");
+                    let page = answer(&mut client).1;
+                    assert_eq!(offsets(&page), expected);
+                    assert_eq!(page["recovered"], true);
+                    assert_eq!(page["offset"], *expected.last().unwrap());
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn a_gap_is_told_with_where_to_go_on() {
+        everywhere(|bed, channel, shard| {
+            publish(bed, channel, "x");
+            let mut client = bed.connect(shard);
+            for wait in [0, 25] {
+                for since in ["0123456789abcdef:1", "nonsense"] {
+                    let target = format!("/channels/{channel}?wait={wait}&since={since}");
+                    ask(bed, &mut client, &target, "");
+                    let page = answer(&mut client).1;
+                    assert_eq!(page["recovered"], false);
+                    assert_eq!((&page["offset"], offsets(&page)), (&json!(1), vec![]));
+                }
+            }
+            bed.pass_messages();
+            assert_eq!(bed.cores[shard].local.len(), 0);
+        });
+    }
+
+    #[test]
+    fn a_short_poll_has_the_newest_or_nothing_and_says_what_has_not_changed() {
+        with_cores(1, Config::default(), |bed| {
+            let mut client = bed.connect(0);
+            ask(bed, &mut client, "/channels/a?wait=0", "");
+            let (head, _) = answer(&mut client);
+            assert!(head.starts_with("HTTP/1.1 204 "), "{head}");
+            assert!(header(&head, POSITION_HEADER).unwrap().ends_with(":0"));
+            publish(bed, "a", "old");
+            publish(bed, "a", "new");
+            ask(
+                bed,
+                &mut client,
+                "/channels/a",
+                "Accept: application/json\r\n",
+            );
+            let (head, page) = answer(&mut client);
+            assert_eq!(page["publications"][0]["data"], "new");
+            assert_eq!(header(&head, "Cache-Control"), Some("no-cache"));
+            assert_eq!(header(&head, "Poll-Interval"), Some("0"));
+            let tag = header(&head, "ETag").unwrap().to_owned();
+            let known = format!("If-None-Match: W/{tag}\r\n");
+            ask(bed, &mut client, "/channels/a?wait=0", &known);
+            let (head, _) = answer(&mut client);
+            assert!(head.starts_with("HTTP/1.1 304 "), "{head}");
+            assert!(header(&head, POSITION_HEADER).unwrap().ends_with(":2"));
+            publish(bed, "a", "newer");
+            ask(bed, &mut client, "/channels/a?wait=0", &known);
+            assert_eq!(answer(&mut client).1["publications"][0]["data"], "newer");
+        });
+    }
+
+    #[test]
+    fn a_poll_whose_time_is_over_is_answered_with_an_empty_page() {
+        everywhere(|bed, channel, shard| {
+            let mut client = bed.connect(shard);
+            ask(
+                bed,
+                &mut client,
+                &format!("/channels/{channel}?wait=20"),
+                "",
+            );
+            bed.pass_seconds(16);
+            assert!(is_parked(bed, &client));
+            bed.pass_seconds(5);
+            let (head, page) = answer(&mut client);
+            assert_eq!(page["publications"], json!([]));
+            assert_eq!(page["recovered"], true);
+            // And the connection goes on, from there.
+            let since = header(&head, POSITION_HEADER).unwrap();
+            let target = format!("/channels/{channel}?wait=20&since={since}");
+            bed.pass_messages();
+            ask(bed, &mut client, &target, "");
+            publish(bed, channel, "x");
+            assert_eq!(offsets(&answer(&mut client).1), [1]);
+        });
+    }
+
+    #[test]
+    fn polls_are_answered_when_the_server_stops() {
+        with_cores(1, Config::default(), |bed| {
+            let mut client = bed.connect(0);
+            ask(bed, &mut client, "/channels/a?wait=20", "");
+            let core = &mut bed.cores[0];
+            core.begin_drain();
+            core.close_some(10, false);
+            let (head, page) = answer(&mut client);
+            assert_eq!(page["publications"], json!([]));
+            assert_eq!(header(&head, "Connection"), Some("close"));
+            let mut rest = Vec::new();
+            client.socket.read_to_end(&mut rest).unwrap();
+            assert!(rest.is_empty());
+            assert_eq!(bed.cores[0].metrics.subscriptions.get(), 0);
+            // Who comes now does not wait.
+            let mut late = bed.connect(0);
+            ask(bed, &mut late, "/channels/a?wait=20", "");
+            assert_eq!(header(&answer(&mut late).0, "Connection"), Some("close"));
+        });
+    }
+
+    #[test]
+    fn what_is_sent_ahead_waits_for_the_poll() {
+        everywhere(|bed, channel, shard| {
+            let mut client = bed.connect(shard);
+            let poll = get(&format!("/channels/{channel}?wait=20"), "");
+            let next = get("/health", "");
+            bed.say(&mut client, poll.as_bytes());
+            settle(bed);
+            bed.say(&mut client, next.repeat(3).as_bytes());
+            let held = bed.cores[shard].metrics.request_body_bytes.get();
+            assert_eq!(held, 3 * next.len() as u64);
+            publish(bed, channel, "x");
+            assert_eq!(offsets(&answer(&mut client).1), [1]);
+            (0..3).for_each(|_| assert!(answer(&mut client).0.starts_with("HTTP/1.1 200 ")));
+            assert_eq!(bed.cores[shard].metrics.request_body_bytes.get(), 0);
+            // And what comes with the request itself.
+            let together = poll + &next;
+            bed.say(&mut client, together.as_bytes());
+            settle(bed);
+            assert!(is_parked(bed, &client));
+            client.reset();
+            publish(bed, channel, "x");
+            assert_eq!(bed.cores[shard].metrics.subscriptions.get(), 0);
+        });
+    }
+
+    #[test]
+    fn a_poll_whose_client_is_gone_leaves_its_channel() {
+        everywhere(|bed, channel, shard| {
+            let mut client = bed.connect(shard);
+            ask(
+                bed,
+                &mut client,
+                &format!("/channels/{channel}?wait=20"),
+                "",
+            );
+            let key = client.key;
+            client.reset();
+            bed.receive_at(shard, key);
+            bed.pass_messages();
+            assert_eq!(bed.cores[shard].session_count(), 0);
+            assert_eq!(bed.cores[shard].local.len(), 0);
+        });
+    }
+
+    #[test]
+    fn the_head_of_a_way_to_listen_is_to_be_had_alone() {
+        with_cores(1, Config::default(), |bed| {
+            publish(bed, "a", "x");
+            let head_of = |bed: &mut Bed, target: &str, headers: &str| {
+                let mut client = bed.connect(0);
+                let request = get(target, headers).replacen("GET", "HEAD", 1);
+                bed.say(&mut client, request.as_bytes());
+                settle(bed);
+                client.head()
+            };
+            let events = head_of(bed, "/channels/a", "Accept: text/event-stream\r\n");
+            assert!(events.contains("Content-Type: text/event-stream"));
+            let poll = head_of(bed, "/channels/a?wait=60", "");
+            assert!(poll.starts_with("HTTP/1.1 200 "), "{poll}");
+            assert!(header(&poll, POSITION_HEADER).unwrap().ends_with(":1"));
+            assert_eq!(bed.cores[0].metrics.subscriptions.get(), 0);
+        });
+    }
+
+    #[test]
+    fn a_page_of_an_allowed_origin_may_ask_and_read_the_position() {
+        with_cores(1, Config::default(), |bed| {
+            let mut client = bed.connect(0);
+            let own = "Origin: http://localhost\r\n";
+            ask(bed, &mut client, "/channels/a?wait=0", own);
+            let (head, _) = answer(&mut client);
+            let readable = header(&head, "Access-Control-Expose-Headers").unwrap();
+            assert!(readable.contains("Longwire-Position") && readable.contains("Poll-Interval"));
+            let preflight = format!("{own}Access-Control-Request-Method: GET\r\n");
+            let request = get("/channels/a", &preflight).replacen("GET", "OPTIONS", 1);
+            bed.say(&mut client, request.as_bytes());
+            let (head, _) = answer(&mut client);
+            assert!(head.starts_with("HTTP/1.1 204 "), "{head}");
+            let asked = header(&head, "Access-Control-Allow-Headers").unwrap();
+            assert!(asked.contains("Authorization") && asked.contains("Last-Event-ID"));
+            // Refusals can be read too.
+            ask(bed, &mut client, "/channels/a", own);
+            let (head, _) = answer(&mut client);
+            assert!(head.starts_with("HTTP/1.1 426 "), "{head}");
+            assert!(header(&head, "Access-Control-Expose-Headers").is_some());
+        });
+    }
+}
