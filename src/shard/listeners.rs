@@ -85,3 +85,102 @@ enum Holder {
     /// Is this user.
     User(String),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::{TokenSettings, TokenVerifier, sign_hs256};
+    use crate::config::{ChannelOptions, Config};
+    use crate::shard::testing::with_cores;
+
+    const SECRET: &str = "a secret that is long enough for HS256";
+
+    fn token(claims: &str) -> String {
+        sign_hs256(SECRET, claims).unwrap()
+    }
+
+    fn with_core(test: impl FnOnce(&mut Core)) {
+        let mut config = Config::default();
+        let open = ChannelOptions {
+            allow_subscribe_for_client: true,
+            ..ChannelOptions::default()
+        };
+        let public = ChannelOptions {
+            allow_subscribe_for_anonymous: true,
+            ..open.clone()
+        };
+        let limited = ChannelOptions {
+            allow_user_limited_channels: true,
+            ..ChannelOptions::default()
+        };
+        config.channel.without_namespace = ChannelOptions::default();
+        config.channel.namespaces = vec![
+            ("limited".to_owned(), limited),
+            ("open".to_owned(), open),
+            ("public".to_owned(), public),
+        ];
+        with_cores(1, config, |bed| {
+            let settings = TokenSettings {
+                hmac_secret_key: SECRET.to_owned(),
+                ..TokenSettings::default()
+            };
+            let core = &mut bed.cores[0];
+            core.tokens.connect = TokenVerifier::new(&settings).unwrap();
+            core.tokens.subscribe = TokenVerifier::new(&settings).unwrap();
+            test(core);
+        });
+    }
+
+    #[test]
+    fn without_configuration_everybody_may_listen_to_everything() {
+        with_cores(1, Config::default(), |bed| {
+            for channel in ["a", "$b", "c:d", "e#42", "ü"] {
+                assert_eq!(bed.cores[0].may_listen(channel, None), Ok(()));
+                assert_eq!(bed.cores[0].may_listen(channel, Some("?")), Ok(()));
+            }
+        });
+    }
+
+    #[test]
+    fn rights_are_those_of_centrifuge_clients() {
+        with_core(|core| {
+            let (user, nobody) = (token(r#"{"sub":"42"}"#), token("{}"));
+            let missing = Err(MayNotListen::TokenMissing);
+            let denied = Err(MayNotListen::Denied);
+            for (channel, by_nobody, by_anonymous, by_user) in [
+                ("a", missing, denied, denied),
+                ("open:a", missing, denied, Ok(())),
+                ("public:a", Ok(()), Ok(()), Ok(())),
+                ("$public:a", missing, denied, denied),
+                ("limited:a#41,42", missing, denied, Ok(())),
+                ("limited:a#41", missing, denied, denied),
+            ] {
+                assert_eq!(core.may_listen(channel, None), by_nobody, "{channel}");
+                let anonymous = core.may_listen(channel, Some(&nobody));
+                assert_eq!(anonymous, by_anonymous, "{channel}");
+                assert_eq!(core.may_listen(channel, Some(&user)), by_user, "{channel}");
+            }
+            let unknown = core.may_listen("nope:a", Some(&user));
+            assert_eq!(unknown, Err(MayNotListen::NoSuchNamespace));
+            assert_eq!(core.may_listen("ü", None), Err(MayNotListen::BadName));
+        });
+    }
+
+    #[test]
+    fn a_subscription_token_is_good_for_its_channel_while_it_lasts() {
+        with_core(|core| {
+            let own = token(r#"{"sub":"42","channel":"$a"}"#);
+            assert_eq!(core.may_listen("$a", Some(&own)), Ok(()));
+            assert_eq!(core.may_listen("$b", Some(&own)), Err(MayNotListen::Denied));
+            let refused = Err(MayNotListen::TokenRefused);
+            let old = token(r#"{"sub":"42","channel":"$a","exp":1000}"#);
+            assert_eq!(core.may_listen("$a", Some(&old)), refused);
+            assert_eq!(core.may_listen("public:a", Some("nonsense")), refused);
+            let of_client = token(r#"{"channel":"$a","client":"c"}"#);
+            assert_eq!(
+                core.may_listen("$a", Some(&of_client)),
+                Err(MayNotListen::Denied)
+            );
+        });
+    }
+}

@@ -26,5 +26,6 @@ mod seed_defects;
 mod shutdown;
 mod slow_reader;
 mod startup;
+mod transports;
 mod tungstenite;
 mod websocket;
