@@ -212,6 +212,7 @@ impl Core {
         let is_first = channel.waiting.is_none();
         let credit_bytes = Publication::credit_bytes(publication.data.len());
         let scribe = &mut self.scribe;
+        let is_stream = channel.is_stream;
         let (name, base, filters) = (&channel.name, &channel.base, &channel.filters);
         channel.waiting.get_or_insert_default().append(
             credit_bytes,
@@ -226,6 +227,7 @@ impl Core {
                         name,
                         local: local.slot,
                         epoch: position.epoch,
+                        is_stream,
                     };
                     scribe.publication(out, encoding, &place, publication, base.as_deref());
                 }
@@ -285,6 +287,7 @@ impl Core {
             name: &channel.name,
             local: event.local.slot,
             epoch: channel.position.epoch,
+            is_stream: channel.is_stream,
         };
         channel.waiting.get_or_insert_default().append_event(
             event.credit_bytes,

@@ -117,7 +117,7 @@ impl Core {
         if !request.token.is_empty() {
             return self.permit_by_token(client, request);
         }
-        if config.channel.is_private(name) && !config.client.limits.insecure {
+        if config.channel.is_private(name) {
             return Err(ErrorCode::PermissionDenied.into());
         }
         let user = &client.info.user;
