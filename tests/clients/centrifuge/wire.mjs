@@ -473,3 +473,4 @@ await run('centrifuge wire', {
     assert.deepEqual(await slow.noPong, { code: 3012, reason: 'no pong' });
   },
 });
+process.exit();
