@@ -125,11 +125,11 @@ impl Core {
     /// Whether `user`, or if that is empty nobody in particular, may subscribe without a token for it.
     pub(super) fn may_subscribe(&self, name: &str, user: &str, options: &ChannelOptions) -> bool {
         let config = &self.shared.config;
-        if config.client.limits.insecure {
-            return true;
-        }
         if config.channel.is_private(name) {
             return false;
+        }
+        if config.client.limits.insecure {
+            return true;
         }
         if options.allow_user_limited_channels && config.channel.is_user_limited(name) {
             return config.channel.lists_user(name, user);
@@ -273,7 +273,9 @@ impl Core {
             Some(channel) => (channel.position, channel.owner),
             None => return Err(ErrorCode::Internal.into()),
         };
-        let has_all = hearing == Hearing::Now && wanted.since == Some(position.into());
+        let has_all = hearing == Hearing::Now
+            && !wanted.flags.latest_only
+            && wanted.since == Some(position.into());
         let Some(since) = wanted.since.filter(|_| !has_all) else {
             if hearing == Hearing::Now {
                 let recovery = has_all.then(|| nothing_missed(position));

@@ -10,6 +10,7 @@ mod admission;
 mod agents;
 mod churn;
 mod config_errors;
+mod curl;
 mod fuzz;
 mod harness;
 mod heartbeat;
