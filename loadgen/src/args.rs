@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::backoff::Backoff;
 use crate::plan::{Cores, Sources};
@@ -108,9 +108,71 @@ pub struct CommonArgs {
     #[command(flatten)]
     pub hosts: HostArgs,
 
+    /// What clients of the Centrifuge protocol are like.
+    #[command(flatten)]
+    pub centrifuge: CentrifugeArgs,
+
     /// What other servers want.
     #[command(flatten)]
     pub rival: RivalArgs,
+}
+
+/// What clients say over their WebSockets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Protocol {
+    /// Nothing: a URL names the channel
+    #[default]
+    Plain,
+    /// The Centrifuge client protocol in JSON
+    Centrifuge,
+}
+
+/// Clients of the Centrifuge protocol.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Centrifuge protocol")]
+pub struct CentrifugeArgs {
+    /// What clients say; Centrifuge clients connect to ws://127.0.0.1:8000/connection/websocket unless --url
+    /// says otherwise. They ask for positions, and check them where the server gives any
+    #[arg(long, value_enum, value_name = "PROTOCOL", default_value_t = Protocol::Plain, conflicts_with = "rival")]
+    pub protocol: Protocol,
+
+    /// Subscriptions of each connection, to as many channels
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub subscriptions: u32,
+
+    /// Length of a channel's name [default: as long as it takes]
+    #[arg(long, value_name = "BYTES", default_value_t = 0, value_parser = length)]
+    pub channel_bytes: usize,
+
+    /// Connect with tokens signed with this secret (HS256) [default: without tokens]
+    #[arg(long, value_name = "SECRET")]
+    pub hmac_secret: Option<String>,
+
+    /// Length of the user's name in a token
+    #[arg(long, value_name = "BYTES", default_value_t = 1, requires = "hmac_secret", value_parser = length)]
+    pub user_bytes: usize,
+
+    /// Length of the user's info in a token, as JSON; the shortest has 11 bytes [default: no info]
+    #[arg(long, value_name = "BYTES", default_value_t = 0, requires = "hmac_secret", value_parser = length)]
+    pub info_bytes: usize,
+}
+
+impl CentrifugeArgs {
+    /// Says why so many subscriptions to so many channels are impossible.
+    pub fn check(&self, channels: u32) -> Result<(), String> {
+        if self.protocol == Protocol::Plain && self.subscriptions > 1 {
+            return Err(
+                "several subscriptions of a connection need --protocol centrifuge".to_owned(),
+            );
+        }
+        if self.subscriptions > channels {
+            return Err(format!(
+                "{} subscriptions of a connection need at least as many channels, not {channels}",
+                self.subscriptions
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// To connect from several hosts, or several processes of one.
@@ -207,6 +269,10 @@ pub struct IdleArgs {
     /// The server's interval between two pings of a connection: what pings per second are held against
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = positive)]
     pub ping_interval: f64,
+
+    /// Channels the connections are spread over; more than one takes Centrifuge clients
+    #[arg(long, value_name = "C", default_value_t = 1, conflicts_with = "broadcasts", value_parser = clap::value_parser!(u32).range(1..))]
+    pub channels: u32,
 
     /// Messages to all connections at the end of the hold, one after the other
     #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "rival", value_parser = clap::value_parser!(u16).range(..=1000))]
@@ -378,6 +444,16 @@ pub struct StormArgs {
     #[arg(long, value_name = "0..1", default_value = "0.5", value_parser = share)]
     pub share: f64,
 
+    /// Those that come back recover what they missed, and check that it is all of it. Takes Centrifuge clients,
+    /// and a server that keeps a history
+    #[arg(long)]
+    pub recover: bool,
+
+    /// Those that are cut stay away until so many messages were published on each channel, and nothing else is
+    /// published until they are back
+    #[arg(long, value_name = "N", requires = "recover", conflicts_with = "agents", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub missed: Option<u32>,
+
     /// How long to publish before the cut, and again when all are back
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     pub calm: Duration,
@@ -463,7 +539,27 @@ impl BackoffArgs {
 impl CommonArgs {
     /// Where to subscribe.
     pub fn channel_url(&self) -> Target {
-        self.url_or("/channels/{channel}")
+        match self.centrifuge.protocol {
+            Protocol::Plain => self.url_or("/channels/{channel}"),
+            Protocol::Centrifuge => self.url_or("/connection/websocket"),
+        }
+    }
+
+    /// True if connections can subscribe to more than one channel at that URL.
+    pub fn names_channel(&self) -> bool {
+        self.centrifuge.protocol == Protocol::Centrifuge
+            || self.channel_url().names_channel()
+            || self.rival.names_channel()
+    }
+
+    /// Says why a command that knows no other protocol cannot do what is asked for.
+    pub fn refuse_centrifuge(&self) -> Result<(), String> {
+        match self.centrifuge.protocol {
+            Protocol::Plain => Ok(()),
+            Protocol::Centrifuge => {
+                Err("--protocol centrifuge is for idle, fanout, storm and check".to_owned())
+            }
+        }
     }
 
     /// Where to find an echo.
@@ -496,6 +592,13 @@ fn token(text: &str) -> Result<String, String> {
     match text.len() {
         1..=1024 => Ok(text.to_owned()),
         _ => Err("must have 1 to 1024 bytes".to_owned()),
+    }
+}
+
+fn length(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(bytes) if bytes <= 1024 => Ok(bytes),
+        _ => Err("must be a number of bytes, 1024 at most".to_owned()),
     }
 }
 

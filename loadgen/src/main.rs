@@ -11,6 +11,7 @@ mod args;
 mod backoff;
 mod blocking;
 mod broadcasts;
+mod centrifuge;
 mod churn;
 mod clock;
 mod compare;
