@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::backoff::Backoff;
+use crate::check::Counts;
 use crate::plan::{Cores, Sources};
 use crate::target::{CHANNEL, HttpTarget, Target};
 
@@ -36,6 +37,9 @@ pub enum Command {
     Storm(StormArgs),
     /// Replace connections steadily, and see whether the server's memory grows
     Churn(ChurnArgs),
+    /// Kill clients and server, pause readers, cut everybody, record everything, and check that nobody lost,
+    /// doubled or reordered anything without being told
+    Check(CheckArgs),
     /// Wait for another host's command, and make a part of its connections
     Agent(AgentArgs),
     /// Put the figures of two runs side by side
@@ -461,6 +465,91 @@ pub struct StormArgs {
     /// How long to wait until all are back
     #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = seconds)]
     pub give_up: Duration,
+}
+
+/// `check`
+#[derive(Args, Debug)]
+pub struct CheckArgs {
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: CommonArgs,
+
+    /// Channels the subscribers are spread over
+    #[arg(long, value_name = "C", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    pub channels: u32,
+
+    /// Publishers, each with a keep-alive connection of its own
+    #[arg(long, value_name = "P", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub publishers: u16,
+
+    /// Messages per second published, over all channels
+    #[arg(long, value_name = "R", default_value = "100", value_parser = positive)]
+    pub rate: f64,
+
+    /// Payload size
+    #[arg(long, value_name = "BYTES", default_value_t = 100)]
+    pub size: usize,
+
+    /// Key for publishing, sent as X-API-Key
+    #[arg(long, value_name = "KEY")]
+    pub api_key: Option<String>,
+
+    /// How long to disturb
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    pub duration: Duration,
+
+    /// Connections to reset, one at a time
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub client_kills: u32,
+
+    /// Times to let a subscriber read nothing for `--slow-ms`
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub slow_readers: u32,
+
+    /// How long such a subscriber reads nothing
+    #[arg(long, value_name = "MS", default_value_t = 5000)]
+    pub slow_ms: u32,
+
+    /// Times to reset all connections at once
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub storms: u32,
+
+    /// Starts the server, as a shell command; it is killed at the end
+    #[arg(long, value_name = "COMMAND")]
+    pub server_command: Option<String>,
+
+    /// Times to kill the server with SIGKILL and start it again
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub server_kills: u32,
+
+    /// Times to stop the whole server with SIGSTOP for `--freeze-ms`
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub freezes: u32,
+
+    /// How long it is stopped
+    #[arg(long, value_name = "MS", default_value_t = 2000)]
+    pub freeze_ms: u32,
+
+    /// How long to wait until everybody is back and has everything
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    pub settle: Duration,
+
+    /// Chooses what is disturbed when, and where publications go [default: any; it is reported]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+}
+
+impl CheckArgs {
+    /// How often each thing is done.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            client_kills: self.client_kills,
+            slow_readers: self.slow_readers,
+            storms: self.storms,
+            server_kills: self.server_kills,
+            freezes: self.freezes,
+        }
+    }
 }
 
 /// `agent`

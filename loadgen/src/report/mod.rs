@@ -2,6 +2,7 @@
 
 mod agents;
 mod broadcasts;
+mod check;
 mod churn;
 mod echo;
 mod fanout;
@@ -12,6 +13,7 @@ mod storm;
 
 pub use agents::AgentFigures;
 pub use broadcasts::{Broadcast, BroadcastsReport, Quiet};
+pub use check::CheckReport;
 pub use churn::{ChurnReport, Growth};
 pub use echo::{EchoReport, MessageCost};
 pub use fanout::FanoutReport;

@@ -10,6 +10,7 @@ mod slots;
 mod tally;
 
 pub use broadcast::BroadcastTally;
+pub use deadlines::Deadlines;
 pub use positions::PositionTally;
 pub use tally::{Alike, Reference, Subscriber, Tally};
 
@@ -36,7 +37,6 @@ use crate::run::Run;
 use crate::session::Session;
 
 use centrifuge::Clients;
-use deadlines::Deadlines;
 use departure::{Closes, Returns};
 use echo::Lanes;
 use slots::{Sent, Slots};
