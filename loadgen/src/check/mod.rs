@@ -60,6 +60,7 @@ pub fn run(args: &CheckArgs) -> Result<bool, Failure> {
         cast: Cast::start(&run, args, seed)?,
         run: Arc::clone(&run),
         interrupt,
+        all_read_ns: 0,
         done: Counts::default(),
     };
     let sampler = Sampler::start(&run, None)?;
@@ -230,6 +231,8 @@ struct Conductor<'a> {
     server: Option<Server>,
     cast: Cast,
     interrupt: Interrupt,
+    /// When the last paused reader reads again.
+    all_read_ns: u64,
     done: Counts,
 }
 
@@ -271,6 +274,7 @@ impl Conductor<'_> {
             (Disturbance::PauseReader(who), _) => {
                 let pause = Duration::from_millis(self.args.slow_ms.into());
                 cast.give(run, who, |number| Order::Pause(number, pause));
+                self.all_read_ns = now_ns() + pause.as_nanos() as u64;
                 done.slow_readers += 1;
             }
             (Disturbance::Storm, _) => {
@@ -294,6 +298,7 @@ impl Conductor<'_> {
 
     /// Waits until all are back, and have got everything.
     fn settle(&mut self) {
+        self.sleep_until(self.all_read_ns);
         let patience = self.args.settle;
         let all = self.run.connections();
         self.watch("settling", patience, |conductor| {
