@@ -530,6 +530,15 @@ pub struct CheckArgs {
     #[arg(long, value_name = "MS", default_value_t = 2000)]
     pub freeze_ms: u32,
 
+    /// Times to hold one core of the server for `--hold-ms`, while the others go on; takes a server built with
+    /// `--features test-hooks`
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub core_holds: u32,
+
+    /// How long it is held
+    #[arg(long, value_name = "MS", default_value_t = 2000)]
+    pub hold_ms: u32,
+
     /// How long to wait until everybody is back and has everything
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     pub settle: Duration,
@@ -548,6 +557,7 @@ impl CheckArgs {
             storms: self.storms,
             server_kills: self.server_kills,
             freezes: self.freezes,
+            core_holds: self.core_holds,
         }
     }
 }

@@ -62,7 +62,11 @@ fn tokens_open_connections_and_nothing_else_does() {
         &with_protocol(&[&load[..], &token].concat()),
     );
     assert_eq!(report["connecting"]["connected"], 30);
-    assert!(!report["command_line"].to_string().contains("hmac-secret secret"));
+    assert!(
+        !report["command_line"]
+            .to_string()
+            .contains("hmac-secret secret")
+    );
     let (exit, report) = drive(&server, "idle", PATH, &with_protocol(&load));
     assert_eq!(exit.status.code(), Some(1));
     assert_eq!(report["connecting"]["connected"], 0, "{report}");

@@ -15,6 +15,8 @@ pub enum Disturbance {
     KillServer,
     /// Stops the server with SIGSTOP for a while.
     FreezeServer,
+    /// Holds one of the server's cores for a while, whichever takes the connection that asks.
+    HoldCore,
 }
 
 /// How many of each there are.
@@ -30,6 +32,8 @@ pub struct Counts {
     pub server_kills: u32,
     /// Servers stopped for a while.
     pub freezes: u32,
+    /// Cores held for a while.
+    pub core_holds: u32,
 }
 
 /// When each is due, in milliseconds from the start, in order. What is done to the server is spread evenly,
@@ -55,6 +59,7 @@ pub fn schedule(
         (counts.storms, Disturbance::Storm),
         (counts.server_kills, Disturbance::KillServer),
         (counts.freezes, Disturbance::FreezeServer),
+        (counts.core_holds, Disturbance::HoldCore),
     ] {
         of_server.extend(std::iter::repeat_n(disturbance, count as usize));
     }
@@ -78,6 +83,7 @@ mod tests {
         storms: 2,
         server_kills: 5,
         freezes: 1,
+        core_holds: 2,
     };
 
     #[test]
@@ -85,7 +91,7 @@ mod tests {
         let first = schedule(7, &COUNTS, 10, 10_000);
         assert_eq!(first, schedule(7, &COUNTS, 10, 10_000));
         assert_ne!(first, schedule(8, &COUNTS, 10, 10_000));
-        assert_eq!(first.len(), 31);
+        assert_eq!(first.len(), 33);
         assert!(first.is_sorted_by_key(|(due_ms, _)| *due_ms));
         assert!(first.iter().all(|(due_ms, _)| *due_ms < 10_000));
     }

@@ -91,6 +91,7 @@ pub fn run(args: &CheckArgs) -> Result<bool, Failure> {
         storms: done.storms,
         server_kills: done.server_kills,
         freezes: done.freezes,
+        core_holds: done.core_holds,
         connects: totals.connected,
         refused: totals.refused,
         verdict,
@@ -290,6 +291,10 @@ impl Conductor<'_> {
             (Disturbance::FreezeServer, Some(server)) => {
                 server.freeze(Duration::from_millis(self.args.freeze_ms.into()))?;
                 done.freezes += 1;
+            }
+            (Disturbance::HoldCore, _) => {
+                server::hold_core(run, Duration::from_millis(self.args.hold_ms.into()))?;
+                done.core_holds += 1;
             }
             (Disturbance::KillServer | Disturbance::FreezeServer, None) => {}
         }

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::Failure;
 use crate::clock::now_ns;
+use crate::http::{HttpConnection, HttpError, Request};
+use crate::run::Run;
 
 /// Longest wait until it takes connections.
 const START_PATIENCE_NS: u64 = 30_000_000_000;
@@ -70,6 +73,26 @@ impl Server {
             std::thread::sleep(START_POLL);
         }
         Ok(())
+    }
+}
+
+/// Holds one core of a server that was built with test hooks, and waits until it goes on.
+pub fn hold_core(run: &Run, pause: Duration) -> Result<(), Failure> {
+    let mut connection = HttpConnection::open(run.address, pause + CONNECT_TIMEOUT * 10)?;
+    let answer = connection.request(&Request {
+        method: "POST",
+        path: &format!("/test/hold?ms={}", pause.as_millis()),
+        host: &run.target.authority(),
+        headers: "",
+        body: Some(b""),
+    });
+    match answer {
+        Ok(answer) if answer.status == 200 => Ok(()),
+        Ok(answer) => Err(Failure::Run(format!(
+            "a core cannot be held, status {}: the server needs `--features test-hooks`",
+            answer.status
+        ))),
+        Err(HttpError::NotSent(error) | HttpError::NoAnswer(error)) => Err(error.into()),
     }
 }
 

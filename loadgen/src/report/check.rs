@@ -34,6 +34,8 @@ pub struct CheckReport {
     pub server_kills: u32,
     /// Servers stopped for a while.
     pub freezes: u32,
+    /// Cores held for a while.
+    pub core_holds: u32,
     /// Subscriptions made, over all connections.
     pub connects: u64,
     /// Attempts to connect that failed.
@@ -73,8 +75,14 @@ impl Report for CheckReport {
         lines.line(
             "disturbances",
             format_args!(
-                "{} clients killed, {} readers paused, {} storms, {} servers killed, {} frozen",
-                self.client_kills, self.slow_readers, self.storms, self.server_kills, self.freezes
+                "{} clients killed, {} readers paused, {} storms, {} servers killed, {} frozen, \
+                 {} cores held",
+                self.client_kills,
+                self.slow_readers,
+                self.storms,
+                self.server_kills,
+                self.freezes,
+                self.core_holds
             ),
         );
         let (connects, refused) = (self.connects, self.refused);
