@@ -13,6 +13,8 @@ mod echo;
 mod listening;
 mod operations;
 mod publishing;
+#[cfg(feature = "test-hooks")]
+mod test_hooks;
 
 use crate::proto::handshake::{UpgradeCheck, check_upgrade};
 use crate::proto::http::{BodyLength, Method, Request};
@@ -129,6 +131,8 @@ const ROUTES: &[Route] = &[
         admit: anyone,
         answer: operations::ready,
     },
+    #[cfg(feature = "test-hooks")]
+    test_hooks::HOLD,
 ];
 
 /// Decides from the head alone. The headers are those of every answer to the request, whatever it is.

@@ -359,6 +359,8 @@ impl Core {
                 .collect(),
             None => publications,
         };
+        let recovered_count = publications.len() as u64;
+        self.metrics.recovered_publications.add(recovered_count);
         let subscribed = Subscribed {
             channel: wanted.channel,
             epoch: position.map_or(String::new(), |position| position.epoch.to_string()),

@@ -18,6 +18,7 @@ mod http;
 mod http_vectors;
 mod limits;
 mod loadgen;
+mod loadgen_centrifuge;
 mod origins;
 mod proxies;
 mod publish;
