@@ -286,6 +286,11 @@ settings! {
         /// Serves it.
         enabled: bool = false, Kind::Flag;
     }
+    /// The carrier of Centrifuge clients over SockJS, `/connection/sockjs`.
+    sockjs: SockJs {
+        /// Serves it.
+        enabled: bool = false, Kind::Flag;
+    }
     /// Messages between shards.
     inbox: Inbox {
         /// Messages a shard's inbox holds; beyond it, publishing is answered 503.
@@ -365,6 +370,7 @@ impl Default for Config {
     fn default() -> Self {
         let mut config = Self::declared();
         config.open_for_development(true);
+        config.open_carriers(|_| false);
         config
     }
 }
@@ -378,6 +384,21 @@ impl Config {
         let is_local =
             is_listened_on && addresses.all(|address| address.ip().to_canonical().is_loopback());
         self.client.limits.allow_anonymous_connect_without_token = is_local || self.insecure;
+    }
+
+    /// Opens every carrier of Centrifuge clients, but those of which `is_given` says that a source has its word on them.
+    pub(super) fn open_carriers(&mut self, is_given: impl Fn(&str) -> bool) {
+        let carriers = [
+            ("http_stream.enabled", &mut self.http_stream.enabled),
+            ("sse.enabled", &mut self.sse.enabled),
+            ("uni_websocket.enabled", &mut self.uni_websocket.enabled),
+            ("uni_sse.enabled", &mut self.uni_sse.enabled),
+            ("uni_http_stream.enabled", &mut self.uni_http_stream.enabled),
+            ("sockjs.enabled", &mut self.sockjs.enabled),
+        ];
+        for (key, is_enabled) in carriers {
+            *is_enabled |= !is_given(key);
+        }
     }
 
     /// The backend called `name`, where `default` is `own`.

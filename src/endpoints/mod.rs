@@ -5,6 +5,7 @@
 
 mod access;
 mod api;
+mod carriers;
 mod centrifuge;
 mod channels;
 mod chat;
@@ -37,6 +38,8 @@ enum Pages {
     Allowed,
     /// Those of allowed origins, and they can read the answer (CORS).
     AllowedMayRead,
+    /// The same, with credentials.
+    AllowedWithCredentials,
 }
 
 enum Path {
@@ -85,6 +88,27 @@ const ROUTES: &[Route] = &[
         pages: Pages::Allowed,
         admit: anyone,
         answer: centrifuge::websocket,
+    },
+    Route {
+        path: Path::Is("/connection/http_stream"),
+        methods: WRITE,
+        pages: Pages::AllowedWithCredentials,
+        admit: carriers::admit_http_stream,
+        answer: carriers::http_stream,
+    },
+    Route {
+        path: Path::Is("/connection/sse"),
+        methods: READ_WRITE,
+        pages: Pages::AllowedWithCredentials,
+        admit: carriers::admit_sse,
+        answer: carriers::sse,
+    },
+    Route {
+        path: Path::Is("/emulation"),
+        methods: WRITE,
+        pages: Pages::AllowedWithCredentials,
+        admit: carriers::admit_emulation,
+        answer: carriers::emulation,
     },
     Route {
         path: Path::Is("/chat"),
@@ -141,6 +165,9 @@ fn admit(core: &mut Core, exchange: &Exchange<'_>) -> Result<Headers, Reply> {
             Headers::new()
         }
         Pages::AllowedMayRead => access::cors_headers(access::origin(core, request)?),
+        Pages::AllowedWithCredentials => {
+            access::credentialed_cors_headers(access::origin(core, request)?)
+        }
     };
     if route.is_preflight(request) {
         return Ok(headers);
@@ -200,20 +227,17 @@ impl Route {
     /// A browser's question whether a page may send what it wants to (Fetch standard, section 3.2.2).
     fn is_preflight(&self, request: &Request<'_>) -> bool {
         let has = |name| request.headers(name).next().is_some();
-        self.pages == Pages::AllowedMayRead
-            && request.method == Method::Options
+        matches!(
+            self.pages,
+            Pages::AllowedMayRead | Pages::AllowedWithCredentials
+        ) && request.method == Method::Options
             && has("origin")
             && has("access-control-request-method")
     }
 
     /// The origin was found to be allowed when the request was admitted.
     fn preflight(&self) -> Reply {
-        let reply = Reply {
-            status: 204,
-            content_type: "",
-            ..Reply::text(204, "")
-        };
-        reply
+        carriers::no_content()
             .with("Access-Control-Allow-Methods", self.method_names())
             .with("Access-Control-Allow-Headers", access::CORS_REQUEST_HEADERS)
             .with("Access-Control-Max-Age", access::CORS_MAX_AGE_S)

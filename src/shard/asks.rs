@@ -10,6 +10,7 @@ use crate::hub::{
     Since, Unrecoverable,
 };
 
+use super::emulation::Emulation;
 use super::inbox::Asker;
 
 /// A question to the owner of a channel.
@@ -155,6 +156,8 @@ pub enum AnswerTo {
     Overview(Box<Overview>),
     /// To a publication: its place, or why it has none.
     Published(Result<Position, Refused>),
+    /// To commands that came by a request.
+    Emulation(Emulation),
     /// The channel cannot be opened.
     Refused,
 }

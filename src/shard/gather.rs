@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::asks::{Answer, AnswerTo, Ask, Order, Question};
+use super::emulation::Emulated;
 use super::http::Phase;
 use super::inbox::{Asker, Message};
 use super::publish::{Submission, Submitted};
@@ -58,6 +59,14 @@ impl Gathering {
         let asker = self.expect(1);
         if let Submitted::Done(outcome) = core.publish(submission, asker) {
             self.put(asker.tag, AnswerTo::Published(outcome));
+        }
+    }
+
+    /// Brings commands to their session, wherever it is.
+    pub fn emulate(&mut self, core: &mut Core, emulated: Emulated) {
+        let asker = self.expect(1);
+        if let Some(outcome) = core.emulate(asker, emulated) {
+            self.put(asker.tag, AnswerTo::Emulation(outcome));
         }
     }
 

@@ -22,6 +22,7 @@
 //! | `scribe` | publications in every form |
 //! | `client` | a Centrifuge client |
 //! | `connecting`, `commands`, `subscriptions` | how it is let in, what it wants, its subscriptions |
+//! | `emulation` | commands that come by requests of their own |
 //! | `talk` | pings and disconnects, in the words of each carrier |
 //! | `users` | the connections of a user |
 //! | `fanout` | passes over the subscribers |
@@ -42,6 +43,7 @@ mod commands;
 mod connecting;
 mod doorbell;
 mod drain;
+mod emulation;
 mod fanout;
 mod frames;
 mod gather;
@@ -109,6 +111,7 @@ pub use baton::Baton;
 pub use commands::history_question;
 pub use connecting::Tokens;
 pub use doorbell::{Doorbell, DoorbellWaiter};
+pub use emulation::{Emulated, Emulation};
 pub use gather::{Awaiting, Gathering};
 pub use http::PublishReply;
 pub use inbox::{Allowance, Asker, Inbox, Link, Message, Ports, connect};

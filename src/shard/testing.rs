@@ -209,6 +209,21 @@ impl Client {
         String::from_utf8(head).unwrap()
     }
 
+    /// Reads one chunk of a response's body; empty at its end.
+    pub fn chunk(&mut self) -> Vec<u8> {
+        let mut size = Vec::new();
+        let mut byte = [0];
+        while !size.ends_with(b"\r\n") {
+            self.socket.read_exact(&mut byte).unwrap();
+            size.push(byte[0]);
+        }
+        let digits = std::str::from_utf8(&size[..size.len() - 2]).unwrap();
+        let mut chunk = vec![0; usize::from_str_radix(digits, 16).unwrap() + 2];
+        self.socket.read_exact(&mut chunk).unwrap();
+        chunk.truncate(chunk.len() - 2);
+        chunk
+    }
+
     /// Reads one frame: its first byte and its payload.
     pub fn frame(&mut self) -> (u8, Vec<u8>) {
         let mut header = [0; 2];

@@ -22,6 +22,7 @@ use crate::proto::message::MessageReader;
 use super::asks::{AnswerTo, Question, RecoveryWish};
 use super::channels::Hearing;
 use super::client::Client;
+use super::emulation::session_name;
 use super::http::{ConnectionPlan, HttpStage, Phase};
 use super::inbox::Asker;
 use super::requests::After;
@@ -429,8 +430,8 @@ impl Core {
 
     /// A name for a session that others cannot guess: where it is, and 128 random bits.
     fn new_session_name(&mut self, key: Key) -> Box<str> {
-        let [high, low] = [(); 2].map(|()| self.secrets.random_u64());
-        format!("{:04x}{:08x}{high:016x}{low:016x}", self.id, key.slot).into()
+        let secret = [(); 2].map(|()| self.secrets.random_u64());
+        session_name(self.id, key.slot, secret)
     }
 
     /// A client that only listens has said what it wants.
