@@ -158,6 +158,7 @@ fn emulated_client(format: Format, first: Bytes) -> NewClient {
         pings_by_frame: false,
         has_session: true,
         first,
+        last_event_id: None,
     }
 }
 

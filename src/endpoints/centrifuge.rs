@@ -41,6 +41,7 @@ pub(super) fn websocket(core: &mut Core, exchange: &Exchange<'_>) -> Answer {
         pings_by_frame: pings.as_deref() == Some("true"),
         has_session: false,
         first: Bytes::new(),
+        last_event_id: None,
     };
     upgrade(core, exchange, protocol, Dialogue::Centrifuge(new))
 }

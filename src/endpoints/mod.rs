@@ -13,6 +13,7 @@ mod console;
 mod echo;
 mod operations;
 mod publishing;
+mod uni;
 
 use crate::proto::handshake::{UpgradeCheck, check_upgrade};
 use crate::proto::http::{BodyLength, Method, Request};
@@ -109,6 +110,27 @@ const ROUTES: &[Route] = &[
         pages: Pages::AllowedWithCredentials,
         admit: carriers::admit_emulation,
         answer: carriers::emulation,
+    },
+    Route {
+        path: Path::Is("/connection/uni_websocket"),
+        methods: READ,
+        pages: Pages::Allowed,
+        admit: uni::admit_websocket,
+        answer: uni::websocket,
+    },
+    Route {
+        path: Path::Is("/connection/uni_sse"),
+        methods: READ_WRITE,
+        pages: Pages::AllowedWithCredentials,
+        admit: uni::admit_sse,
+        answer: uni::sse,
+    },
+    Route {
+        path: Path::Is("/connection/uni_http_stream"),
+        methods: WRITE,
+        pages: Pages::AllowedWithCredentials,
+        admit: uni::admit_http_stream,
+        answer: uni::http_stream,
     },
     Route {
         path: Path::Is("/chat"),

@@ -85,9 +85,12 @@ impl Core {
         let Ok(client) = self.client(key) else {
             return;
         };
-        let format = client.format;
+        let (format, is_uni) = (client.format, client.is_uni);
         if opcode != scribe::opcode_of(format) {
             return self.disconnect(key, &Disconnect::BadRequest, CloseReason::BadCommand);
+        }
+        if is_uni {
+            return self.receive_uni(key, frame);
         }
         let mut out = Vec::new();
         for command in Commands::new(format, frame, COMMANDS_PER_FRAME_MAX) {
@@ -535,7 +538,13 @@ impl Core {
             ..Encoding::PLAIN
         };
         let mut out = Vec::new();
-        self.scribe.say(&mut out, encoding, opcode, message);
+        match framing {
+            // An event for each.
+            Framing::Events => message
+                .split(|byte| *byte == b'\n')
+                .for_each(|line| self.scribe.say(&mut out, encoding, opcode, line)),
+            _ => self.scribe.say(&mut out, encoding, opcode, message),
+        }
         self.send(key, out);
     }
 

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use crate::hub::{Frames, Framing, Interest, Key};
+use crate::hub::{Frames, Framing, Interest, Key, Position};
 use crate::metrics::CloseReason;
 use crate::proto::frame::{decode_header, frame_end};
 
@@ -17,6 +17,7 @@ use super::Core;
 use super::baton::Baton;
 use super::client::Progress;
 use super::inbox::Message;
+use super::places::has_ids;
 use super::send::Sent;
 
 /// A pass over more subscribers than these waits for the baton, where shards share cores.
@@ -26,6 +27,8 @@ const SHORT_PASS: usize = 256;
 pub(super) struct Pass {
     channel: Key,
     batch: Frames,
+    /// Where the channel is with the last publication of the batch.
+    position: Position,
 }
 
 impl Core {
@@ -125,6 +128,7 @@ impl Core {
             channel.subscribers.begin_pass();
             let subscribers = channel.subscribers.len();
             let (owner, interest) = (channel.owner, channel.interest);
+            let position = channel.position;
             if let Interest::Held { owned } = interest {
                 let (local, bytes) = (key, batch.credit_bytes());
                 self.tell(
@@ -137,6 +141,7 @@ impl Core {
                 );
             }
             let pass = Pass {
+                position,
                 channel: key,
                 batch: batch.take(),
             };
@@ -175,6 +180,9 @@ impl Core {
         }
         if session.has_server_window() {
             frames = Cow::Owned(self.compress_for(key, &frames));
+        }
+        if has_ids(encoding) {
+            frames = Cow::Owned(self.with_id(key, pass.channel.slot, pass.position, &frames));
         }
         let publications = pass.batch.publications_of(slot);
         if self.shared.config.fanout.coalesce || encoding.framing != Framing::WebSocket {

@@ -22,6 +22,7 @@
 //! | `scribe` | publications in every form |
 //! | `client` | a Centrifuge client |
 //! | `connecting`, `commands`, `subscriptions` | how it is let in, what it wants, its subscriptions |
+//! | `places` | where an event stream over several channels stands |
 //! | `emulation` | commands that come by requests of their own |
 //! | `talk` | pings and disconnects, in the words of each carrier |
 //! | `users` | the connections of a user |
@@ -53,6 +54,7 @@ mod local_bell;
 mod owner;
 mod park_flag;
 mod peer_log;
+mod places;
 mod publish;
 mod receive;
 mod requests;

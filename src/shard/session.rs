@@ -76,8 +76,6 @@ pub enum Purpose {
     Echo,
     /// They are commands of the Centrifuge protocol.
     Commands,
-    /// Nothing, and they are forgiven.
-    Ignore,
 }
 
 /// What only some open WebSockets need.

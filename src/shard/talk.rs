@@ -69,7 +69,7 @@ impl Core {
     /// acknowledged must do.
     pub(super) fn is_one_way(&self, key: Key) -> bool {
         match self.client(key) {
-            Ok(client) => client.is_uni || client.pong_timeout_s == 0,
+            Ok(client) => client.is_uni && !client.pings_by_frame || client.pong_timeout_s == 0,
             Err(_) => matches!(self.stage(key), Some(Stage::Stream(_))),
         }
     }
