@@ -207,7 +207,8 @@ impl Core {
         let client = self.client(key)?;
         let selection = Selection::default()
             .with_events(gets_events)
-            .with_id(request.takes_channel_ids());
+            // The clients in JavaScript take ids in Protobuf for objects, and find no subscription by them.
+            .with_id(request.takes_channel_ids() && client.format == Format::Json);
         Ok(Wanted {
             channel: Arc::from(request.channel.as_str()),
             origin,
