@@ -82,7 +82,7 @@ pub(super) fn emulation(core: &mut Core, exchange: &Exchange<'_>) -> Answer {
     })
 }
 
-fn emulated(outcome: Emulation) -> Reply {
+pub(super) fn emulated(outcome: Emulation) -> Reply {
     match outcome {
         Emulation::Accepted => no_content(),
         Emulation::Unknown => Reply::text(404, "no such session: connect again"),

@@ -13,6 +13,7 @@ mod console;
 mod echo;
 mod operations;
 mod publishing;
+mod sockjs;
 mod uni;
 
 use crate::proto::handshake::{UpgradeCheck, check_upgrade};
@@ -48,6 +49,8 @@ enum Path {
     Is(&'static str),
     /// This prefix and one segment, not empty.
     Segment(&'static str),
+    /// This path and everything below it.
+    Tree(&'static str),
 }
 
 const READ: &[Method] = &[Method::Get, Method::Head];
@@ -131,6 +134,13 @@ const ROUTES: &[Route] = &[
         pages: Pages::AllowedWithCredentials,
         admit: uni::admit_http_stream,
         answer: uni::http_stream,
+    },
+    Route {
+        path: Path::Tree(sockjs::PATH),
+        methods: READ_WRITE,
+        pages: Pages::AllowedWithCredentials,
+        admit: sockjs::admit,
+        answer: sockjs::answer,
     },
     Route {
         path: Path::Is("/chat"),
@@ -289,6 +299,9 @@ impl Path {
     fn matches(&self, path: &str) -> bool {
         match self {
             Self::Is(whole) => path == *whole,
+            Self::Tree(root) => path
+                .strip_prefix(root)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
             Self::Segment(prefix) => self.segment(path, prefix).is_some(),
         }
     }

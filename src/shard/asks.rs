@@ -158,6 +158,8 @@ pub enum AnswerTo {
     Published(Result<Position, Refused>),
     /// To commands that came by a request.
     Emulation(Emulation),
+    /// To a poll: a frame of SockJS.
+    Polled(Bytes),
     /// The channel cannot be opened.
     Refused,
 }

@@ -552,6 +552,7 @@ impl Core {
     pub(super) fn framing_of(&self, key: Key) -> (Framing, u8) {
         match self.stage(key) {
             Some(Stage::Stream(stream)) => (stream.framing, 0),
+            Some(Stage::Polled(_)) => (Framing::SockJsItems, 0),
             Some(Stage::WebSocket(websocket)) => {
                 let deflate = websocket.extras.as_ref();
                 let params = deflate

@@ -6,6 +6,7 @@ use subtle::ConstantTimeEq;
 
 use crate::hub::Key;
 use crate::proto::centrifuge::Format;
+use crate::proto::frame::Opcode;
 
 use super::asks::AnswerTo;
 use super::client::Client;
@@ -97,6 +98,17 @@ impl Core {
         let Some(key) = self.session_called(&emulated.session) else {
             return Emulation::Unknown;
         };
+        let opcode = scribe::opcode_of(emulated.format);
+        self.emulate_for_key(key, opcode, &emulated.commands)
+    }
+
+    /// Commands came for a session of this shard.
+    pub(super) fn emulate_for_key(
+        &mut self,
+        key: Key,
+        opcode: Opcode,
+        commands: &[u8],
+    ) -> Emulation {
         let waiting = self.client(key).map_or(0, |client| client.waiting.len());
         if waiting >= COMMANDS_IN_FLIGHT_MAX {
             return Emulation::Busy;
@@ -105,8 +117,7 @@ impl Core {
         if let Some(session) = self.sessions.get_mut(key) {
             session.vitals.received(now_s);
         }
-        let opcode = scribe::opcode_of(emulated.format);
-        self.receive_commands(key, opcode, &emulated.commands);
+        self.receive_commands(key, opcode, commands);
         Emulation::Accepted
     }
 

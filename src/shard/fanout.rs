@@ -225,10 +225,7 @@ impl Core {
         match Self::send_to(session, frames, &self.limits.outbox, now_s) {
             Sent::All(sent) => self.metrics.sent_bytes.add(sent as u64),
             Sent::Part { sent, queued } => self.note_backlog(key, sent, queued),
-            Sent::Queued(bytes) => {
-                self.metrics.outbox_bytes.add(bytes as u64);
-                self.reschedule(key);
-            }
+            Sent::Queued(bytes) => self.queued(key, bytes),
             Sent::TooSlow => self.close_slow_reader(key),
             Sent::Broken => self.end(key, CloseReason::PeerReset, false),
         }

@@ -6,6 +6,7 @@ use super::asks::{Answer, AnswerTo, Ask, Order, Question};
 use super::emulation::Emulated;
 use super::http::Phase;
 use super::inbox::{Asker, Message};
+use super::polled::{Poll, Polling};
 use super::publish::{Submission, Submitted};
 use super::requests::After;
 use super::{Core, Reply};
@@ -67,6 +68,19 @@ impl Gathering {
         let asker = self.expect(1);
         if let Some(outcome) = core.emulate(asker, emulated) {
             self.put(asker.tag, AnswerTo::Emulation(outcome));
+        }
+    }
+
+    /// Brings a request to the session it polls.
+    pub fn poll(&mut self, core: &mut Core, id: &str, polling: Polling) {
+        let asker = self.expect(1);
+        let poll = Poll {
+            asker,
+            id: id.into(),
+            polling,
+        };
+        if let Some(answer) = core.poll(poll) {
+            self.put(asker.tag, answer);
         }
     }
 

@@ -178,6 +178,7 @@ impl Scribe {
                 sse::append_event(&mut frame, &event);
                 append_chunk(out, &frame);
             }
+            Framing::SockJsItems => sockjs::append_item(out, bytes),
             Framing::SockJsChunks => {
                 sockjs::append_messages(&mut frame, [bytes]);
                 frame.push(b'\n');

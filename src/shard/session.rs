@@ -9,6 +9,7 @@ use crate::proto::message::MessageReader;
 use super::addresses::AddressPlace;
 use super::client::{COMMANDS_IN_FLIGHT_MAX, Client};
 use super::http::HttpStage;
+use super::polled::PolledStage;
 
 /// Publications of one client whose answers are outstanding before it is read no further.
 pub(super) const PUBLICATIONS_IN_FLIGHT_MAX: u32 = 16;
@@ -19,7 +20,8 @@ pub(super) const PUBLICATIONS_IN_FLIGHT_MAX: u32 = 16;
 /// bytes in the channel's list: no task, no buffer, no queue. Everything else is boxed and exists only
 /// while needed.
 pub(super) struct Session {
-    pub socket: Socket,
+    /// `None` for a session that is polled.
+    pub socket: Option<Socket>,
     /// Its bytes are waited for.
     pub is_watched: bool,
     pub stage: Stage,
@@ -41,6 +43,8 @@ pub(super) enum Stage {
     WebSocket(WebSocketStage),
     /// A response that goes on.
     Stream(StreamStage),
+    /// Polls of SockJS, none of which is this session's own.
+    Polled(Box<PolledStage>),
     /// Ending.
     Closing(Closing),
     /// Its HTTP stage is being worked on, outside the table.
@@ -164,6 +168,7 @@ impl Session {
         match &self.stage {
             Stage::WebSocket(websocket) => websocket.extras.as_ref()?.client.as_deref(),
             Stage::Stream(stream) => stream.client.as_deref(),
+            Stage::Polled(polled) => polled.client.as_deref(),
             _ => None,
         }
     }
@@ -173,6 +178,7 @@ impl Session {
         match &mut self.stage {
             Stage::WebSocket(websocket) => websocket.extras.as_mut()?.client.as_deref_mut(),
             Stage::Stream(stream) => stream.client.as_deref_mut(),
+            Stage::Polled(polled) => polled.client.as_deref_mut(),
             _ => None,
         }
     }
@@ -209,6 +215,7 @@ impl Session {
             Stage::WebSocket(websocket) => websocket.is_paused(self.outbox.is_some()),
             // Nothing is expected of it but its end.
             Stage::Stream(_) => false,
+            Stage::Polled(_) => true,
             // It has ended its side: there is nothing more to read.
             Stage::Closing(closing) => closing.awaits == Awaits::LastFlush,
             Stage::Busy => false,

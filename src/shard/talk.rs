@@ -25,6 +25,7 @@ impl Core {
                 self.push(key, "", PushEvent::Disconnect(disconnect));
                 self.end_stream(key, reason);
             }
+            Some(Stage::Polled(_)) => self.disconnect_polled(key, disconnect, reason),
             _ => {}
         }
     }

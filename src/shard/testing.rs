@@ -140,7 +140,7 @@ impl Bed {
     pub fn receive_at(&mut self, shard: usize, key: Key) {
         let core = &mut self.cores[shard];
         if let Some(session) = core.sessions.get(key) {
-            await_ready(&session.socket, PollFlags::IN);
+            await_ready(session.socket.as_ref().unwrap(), PollFlags::IN);
         }
         core.receive(key, &mut self.scratch);
     }
@@ -167,7 +167,7 @@ impl Bed {
             while let Some(session) = core.sessions.get(key)
                 && session.outbox.is_some()
             {
-                await_ready(&session.socket, PollFlags::OUT);
+                await_ready(session.socket.as_ref().unwrap(), PollFlags::OUT);
                 core.flush(key);
             }
         }

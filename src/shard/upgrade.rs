@@ -419,7 +419,7 @@ impl Core {
     }
 
     /// A name for a client that nobody else has.
-    fn new_info(&mut self, key: Key) -> Arc<ClientInfo> {
+    pub(super) fn new_info(&mut self, key: Key) -> Arc<ClientInfo> {
         let mut id = [0; 16];
         self.random.fill(&mut id);
         // Where it is, so that it is found without a search.
