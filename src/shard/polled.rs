@@ -299,3 +299,165 @@ fn close_frame(code: u16, reason: &str) -> Bytes {
     sockjs::append_close(&mut frame, code, reason);
     line(frame)
 }
+
+#[cfg(test)]
+mod tests {
+
+    use crate::config::Config;
+    use crate::shard::testing::{Bed, Client as Peer, with_cores};
+
+    const CONNECT: &str = r#"["{\"id\":1,\"connect\":{}}"]"#;
+
+    /// A request to the session `id`, through a shard; its answer may have to be waited for.
+    fn ask(bed: &mut Bed, shard: usize, id: &str, transport: &str, body: &str) -> Peer {
+        let length = body.len();
+        let request = format!(
+            "POST /connection/sockjs/000/{id}/{transport} HTTP/1.1\r\nHost: localhost\r\n\
+             Content-Length: {length}\r\n\r\n{body}"
+        );
+        let mut peer = bed.connect(shard);
+        bed.say(&mut peer, request.as_bytes());
+        bed.pass_messages();
+        peer
+    }
+
+    fn receive(bed: &mut Bed, shard: usize, id: &str) -> String {
+        ask(bed, shard, id, "xhr", "").body()
+    }
+
+    fn send(bed: &mut Bed, shard: usize, id: &str, body: &str) -> String {
+        ask(bed, shard, id, "xhr_send", body).head()
+    }
+
+    /// A session of shard 0 whose client was let in.
+    fn connected(bed: &mut Bed) -> String {
+        let id = bed.channel_of(0);
+        assert_eq!(receive(bed, 1, &id), "o\n");
+        assert!(send(bed, 1, &id, CONNECT).starts_with("HTTP/1.1 204 "));
+        assert!(receive(bed, 0, &id).starts_with(r#"a["{\"id\":1,\"connect\""#));
+        id
+    }
+
+    #[test]
+    fn a_session_is_polled_and_sent_to_from_every_shard() {
+        with_cores(2, Config::default(), |bed| {
+            let id = connected(bed);
+            for shard in 0..2 {
+                let mut waiting = ask(bed, shard, &id, "xhr", "");
+                let command = format!(r#"["{{\"id\":{},\"rpc\":{{}}}}"]"#, shard + 2);
+                for from in 0..2 {
+                    assert!(send(bed, from, &id, &command).starts_with("HTTP/1.1 204 "));
+                }
+                let error = format!(r#""{{\"id\":{},\"error\""#, shard + 2);
+                assert!(waiting.body().starts_with(&format!("a[{error}")));
+                assert!(receive(bed, shard, &id).starts_with(&format!("a[{error}")));
+            }
+        });
+    }
+
+    #[test]
+    fn what_waits_comes_in_one_frame() {
+        with_cores(2, Config::default(), |bed| {
+            let id = connected(bed);
+            let commands = r#"["{\"id\":2,\"rpc\":{}}"]"#;
+            send(bed, 0, &id, commands);
+            send(bed, 1, &id, commands);
+            let body = receive(bed, 1, &id);
+            let messages: Vec<String> = serde_json::from_str(&body[1..]).unwrap();
+            assert_eq!(messages.len(), 2);
+            assert_eq!(bed.cores[0].metrics.outbox_bytes.get(), 0);
+        });
+    }
+
+    #[test]
+    fn a_second_receiver_is_turned_away() {
+        with_cores(2, Config::default(), |bed| {
+            let id = connected(bed);
+            let _first = ask(bed, 0, &id, "xhr", "");
+            let second = receive(bed, 1, &id);
+            assert_eq!(second, "c[2010,\"Another connection still open\"]\n");
+        });
+    }
+
+    #[test]
+    fn nobody_sends_to_a_session_that_is_not_there() {
+        with_cores(2, Config::default(), |bed| {
+            let id = bed.channel_of(0);
+            for shard in 0..2 {
+                assert!(send(bed, shard, &id, CONNECT).starts_with("HTTP/1.1 404 "));
+            }
+            assert!(send(bed, 0, &id, "").starts_with("HTTP/1.1 500 "));
+            assert!(send(bed, 0, &id, "[1").starts_with("HTTP/1.1 500 "));
+        });
+    }
+
+    #[test]
+    fn a_session_without_receivers_ends_after_its_grace() {
+        with_cores(2, Config::default(), |bed| {
+            let id = connected(bed);
+            bed.pass_seconds(4);
+            assert_eq!(bed.cores[0].polled.len(), 1);
+            bed.pass_seconds(3);
+            assert!(bed.cores[0].polled.is_empty());
+            bed.pass_messages();
+            assert_eq!(receive(bed, 0, &id), "o\n");
+        });
+    }
+
+    #[test]
+    fn a_receiver_is_told_that_there_is_nothing() {
+        with_cores(2, Config::default(), |bed| {
+            let id = bed.channel_of(0);
+            receive(bed, 1, &id);
+            let mut waiting = ask(bed, 1, &id, "xhr", "");
+            // Nobody connected.
+            bed.pass_seconds(12);
+            bed.pass_messages();
+            assert_eq!(waiting.body(), "c[3502,\"stale\"]\n");
+            assert!(bed.cores[0].polled.is_empty());
+        });
+    }
+
+    #[test]
+    fn a_ping_is_answered_by_polling_on() {
+        with_cores(2, Config::default(), |bed| {
+            let id = connected(bed);
+            for _ in 0..3 {
+                let mut waiting = ask(bed, 0, &id, "xhr", "");
+                bed.pass_seconds(25);
+                bed.pass_messages();
+                assert!(["a[\"{}\"]\n", "h\n"].contains(&&*waiting.body()));
+            }
+            assert_eq!(bed.cores[0].polled.len(), 1);
+        });
+    }
+
+    #[test]
+    fn what_is_not_fetched_is_bounded() {
+        let mut config = Config::default();
+        config.outbox.soft_bytes = 1024;
+        config.outbox.hard_bytes = 2048;
+        with_cores(2, config, |bed| {
+            let id = connected(bed);
+            let commands = r#"["{\"id\":2,\"rpc\":{}}"]"#;
+            for _ in 0..40 {
+                send(bed, 0, &id, commands);
+            }
+            assert_eq!(receive(bed, 0, &id), "c[3008,\"slow\"]\n");
+            assert_eq!(bed.cores[0].metrics.outbox_bytes.get(), 0);
+            assert!(send(bed, 0, &id, commands).starts_with("HTTP/1.1 404 "));
+        });
+    }
+
+    #[test]
+    fn a_disconnect_comes_after_what_was_said_before_it() {
+        with_cores(2, Config::default(), |bed| {
+            let id = connected(bed);
+            let commands = r#"["{\"id\":2,\"rpc\":{}}\n{\"id\":3,\"nothing\":{}}"]"#;
+            send(bed, 1, &id, commands);
+            assert!(receive(bed, 1, &id).starts_with("a["));
+            assert_eq!(receive(bed, 1, &id), "c[3501,\"bad request\"]\n");
+            assert_eq!(receive(bed, 1, &id), "o\n");
+        });
+    }
+}

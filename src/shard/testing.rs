@@ -209,6 +209,17 @@ impl Client {
         String::from_utf8(head).unwrap()
     }
 
+    /// Reads the body of a response whose length is declared.
+    pub fn body(&mut self) -> String {
+        let head = self.head();
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        let (_, rest) = head.split_once("Content-Length: ").unwrap();
+        let length = rest.lines().next().unwrap().parse().unwrap();
+        let mut body = vec![0; length];
+        self.socket.read_exact(&mut body).unwrap();
+        String::from_utf8(body).unwrap()
+    }
+
     /// Reads one chunk of a response's body; empty at its end.
     pub fn chunk(&mut self) -> Vec<u8> {
         let mut size = Vec::new();
