@@ -263,32 +263,32 @@ settings! {
     }
     /// The bidirectional carrier of Centrifuge clients over HTTP streaming, `/connection/http_stream`.
     http_stream: HttpStream {
-        /// Serves it, and `/emulation`.
+        /// Serves it, and `/emulation`; on if neither `client` nor `channel` is configured.
         enabled: bool = false, Kind::Flag;
     }
     /// The bidirectional carrier of Centrifuge clients over server-sent events, `/connection/sse`.
     sse: Sse {
-        /// Serves it, and `/emulation`.
+        /// Serves it, and `/emulation`; on if neither `client` nor `channel` is configured.
         enabled: bool = false, Kind::Flag;
     }
     /// The unidirectional carrier over WebSocket, `/connection/uni_websocket`.
     uni_websocket: UniWebSocket {
-        /// Serves it.
+        /// Serves it; on if neither `client` nor `channel` is configured.
         enabled: bool = false, Kind::Flag;
     }
     /// The unidirectional carrier over server-sent events, `/connection/uni_sse`.
     uni_sse: UniSse {
-        /// Serves it.
+        /// Serves it; on if neither `client` nor `channel` is configured.
         enabled: bool = false, Kind::Flag;
     }
     /// The unidirectional carrier over HTTP streaming, `/connection/uni_http_stream`.
     uni_http_stream: UniHttpStream {
-        /// Serves it.
+        /// Serves it; on if neither `client` nor `channel` is configured.
         enabled: bool = false, Kind::Flag;
     }
     /// The carrier of Centrifuge clients over SockJS, `/connection/sockjs`.
     sockjs: SockJs {
-        /// Serves it.
+        /// Serves it; on if neither `client` nor `channel` is configured.
         enabled: bool = false, Kind::Flag;
     }
     /// Messages between shards.

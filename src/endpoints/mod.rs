@@ -136,7 +136,7 @@ const ROUTES: &[Route] = &[
         answer: uni::http_stream,
     },
     Route {
-        path: Path::Tree(sockjs::PATH),
+        path: Path::Tree("/connection/sockjs"),
         methods: READ_WRITE,
         pages: Pages::AllowedWithCredentials,
         admit: sockjs::admit,

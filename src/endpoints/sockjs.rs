@@ -14,7 +14,7 @@ use super::carriers::{check_length, emulated, no_content, served};
 use super::channels::upgrade;
 
 /// The path of the endpoint itself.
-pub(super) const PATH: &str = "/connection/sockjs";
+const PATH: &str = "/connection/sockjs";
 
 /// What a request is for.
 enum Part<'a> {

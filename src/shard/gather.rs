@@ -65,7 +65,7 @@ impl Gathering {
 
     /// Brings commands to their session, wherever it is.
     pub fn emulate(&mut self, core: &mut Core, emulated: Emulated) {
-        let asker = self.expect(1);
+        let asker = self.expect_answers(1);
         if let Some(outcome) = core.emulate(asker, emulated) {
             self.put(asker.tag, AnswerTo::Emulation(outcome));
         }
@@ -73,7 +73,7 @@ impl Gathering {
 
     /// Brings a request to the session it polls.
     pub fn poll(&mut self, core: &mut Core, id: &str, polling: Polling) {
-        let asker = self.expect(1);
+        let asker = self.expect_answers(1);
         let poll = Poll {
             asker,
             id: id.into(),
