@@ -121,7 +121,8 @@ pub(super) fn check_length(core: &Core, request: &Request<'_>) -> Result<(), Rep
     }
 }
 
-fn check_bytes(core: &Core, bytes: usize) -> Result<(), Reply> {
+/// Refuses a body by its length.
+pub(super) fn check_bytes(core: &Core, bytes: usize) -> Result<(), Reply> {
     match bytes > core.shared.config.websocket.message_bytes {
         true => Err(Reply::text(413, "over websocket.message_bytes").closing()),
         false => Ok(()),
@@ -157,6 +158,7 @@ fn emulated_client(format: Format, first: Bytes) -> NewClient {
         is_uni: false,
         pings_by_frame: false,
         has_session: true,
+        is_sockjs: false,
         first,
         last_event_id: None,
     }

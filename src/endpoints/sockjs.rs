@@ -1,5 +1,5 @@
 //! `/connection/sockjs`: the Centrifuge protocol over SockJS 0.3.3, for clients that can only poll. Their sessions are
-//! named by themselves: `/connection/sockjs/{server}/{session}/xhr` and `xhr_send`.
+//! named by themselves: `/connection/sockjs/{server}/{session}/xhr` and `xhr_send`; or `websocket`, which is one.
 
 use bytes::Bytes;
 
@@ -10,7 +10,7 @@ use crate::shard::{
     Answer, AnswerTo, Core, Dialogue, Emulation, Exchange, Gathering, NewClient, Polling, Reply,
 };
 
-use super::carriers::{check_length, emulated, no_content, served};
+use super::carriers::{check_bytes, check_length, emulated, no_content, served};
 use super::channels::upgrade;
 
 /// The path of the endpoint itself.
@@ -20,8 +20,10 @@ const PATH: &str = "/connection/sockjs";
 enum Part<'a> {
     Greeting,
     Info,
-    /// A WebSocket without frames of SockJS.
-    Raw,
+    /// A WebSocket, with frames of SockJS or without.
+    WebSocket {
+        is_framed: bool,
+    },
     Receive(&'a str),
     Send(&'a str),
 }
@@ -42,7 +44,7 @@ pub(super) fn answer(core: &mut Core, exchange: &Exchange<'_>) -> Answer {
     match part_of(exchange.request.path) {
         Ok(Part::Greeting) => Answer::Reply(Reply::text(200, "Welcome to SockJS!")),
         Ok(Part::Info) => Answer::Reply(info(core)),
-        Ok(Part::Raw) => raw(core, exchange),
+        Ok(Part::WebSocket { is_framed }) => websocket(core, exchange, is_framed),
         Ok(Part::Receive(session)) => receive(core, exchange, session),
         Ok(Part::Send(session)) => send(core, exchange, session),
         Err(reply) => Answer::Reply(reply),
@@ -54,32 +56,37 @@ fn part_of(path: &str) -> Result<Part<'_>, Reply> {
     match rest {
         "" | "/" => return Ok(Part::Greeting),
         "/info" => return Ok(Part::Info),
-        "/websocket" => return Ok(Part::Raw),
+        "/websocket" => return Ok(Part::WebSocket { is_framed: false }),
         _ => {}
     }
     match SessionPath::parse(rest).map(|path| (path.transport, path.session)) {
         Some((Transport::Xhr, session)) => Ok(Part::Receive(session)),
         Some((Transport::XhrSend, session)) => Ok(Part::Send(session)),
-        Some(_) => Err(Reply::text(404, "of SockJS only xhr is served here").closing()),
+        Some((Transport::WebSocket, _)) => Ok(Part::WebSocket { is_framed: true }),
+        Some(_) => {
+            let line = "of SockJS, websocket and xhr are served here";
+            Err(Reply::text(404, line).closing())
+        }
         None => Err(Reply::text(404, "no such path").closing()),
     }
 }
 
-/// What a client may use. Over a WebSocket nothing is gained by SockJS.
+/// What a client may use.
 fn info(core: &mut Core) -> Reply {
     let entropy = core.random_u32();
     let text = format!(
-        "{{\"websocket\":false,\"origins\":[\"*:*\"],\"cookie_needed\":false,\"entropy\":{entropy}}}"
+        "{{\"websocket\":true,\"origins\":[\"*:*\"],\"cookie_needed\":false,\"entropy\":{entropy}}}"
     );
     uncached(Reply::json(200, text))
 }
 
-fn raw(core: &Core, exchange: &Exchange<'_>) -> Answer {
+fn websocket(core: &Core, exchange: &Exchange<'_>, is_framed: bool) -> Answer {
     let new = NewClient {
         format: Format::Json,
         is_uni: false,
         pings_by_frame: false,
         has_session: false,
+        is_sockjs: is_framed,
         first: Bytes::new(),
         last_event_id: None,
     };
@@ -100,6 +107,9 @@ fn receive(core: &mut Core, exchange: &Exchange<'_>, session: &str) -> Answer {
 }
 
 fn send(core: &mut Core, exchange: &Exchange<'_>, session: &str) -> Answer {
+    if let Err(reply) = check_bytes(core, exchange.body.len()) {
+        return Answer::Reply(reply);
+    }
     let messages = match parse_messages(exchange.body) {
         Ok(messages) => messages,
         Err(bad) => return Answer::Reply(Reply::text(500, bad.reason())),

@@ -69,6 +69,7 @@ fn listener(first: Bytes) -> NewClient {
         is_uni: true,
         pings_by_frame: false,
         has_session: true,
+        is_sockjs: false,
         first,
         last_event_id: None,
     }

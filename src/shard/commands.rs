@@ -25,7 +25,7 @@ use super::client::{Awaited, Client, Progress, Subscribed};
 use super::inbox::{Asker, Message};
 use super::publish::{PublishOptions, Submission, Submitted};
 use super::scribe;
-use super::session::Stage;
+use super::session::{Purpose, Stage};
 
 /// Commands in one frame, at most: as many as a client has channels, and some.
 const COMMANDS_PER_FRAME_MAX: usize = 1024;
@@ -561,7 +561,10 @@ impl Core {
                 let window_bits = params
                     .filter(|params| params.server_no_context_takeover)
                     .map_or(0, |params| params.server_window_bits());
-                (Framing::WebSocket, window_bits)
+                match websocket.purpose {
+                    Purpose::SockJs => (Framing::SockJsWebSocket, window_bits),
+                    _ => (Framing::WebSocket, window_bits),
+                }
             }
             _ => (Framing::WebSocket, 0),
         }

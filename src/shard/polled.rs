@@ -120,7 +120,9 @@ impl Core {
 
     /// Begins a session, for a request that is told so.
     fn open_polled(&mut self, id: Box<str>) -> AnswerTo {
-        let is_full = self.sessions.len() >= self.shared.connections_per_shard;
+        // Each needs a connection for its polls too.
+        let most = self.shared.connections_per_shard;
+        let is_full = self.sessions.len() >= most || self.polled.len() >= most / 2;
         if is_full || self.is_draining || self.admit_handshake().is_err() {
             return AnswerTo::Emulation(Emulation::Busy);
         }

@@ -80,6 +80,8 @@ pub enum Purpose {
     Echo,
     /// They are commands of the Centrifuge protocol.
     Commands,
+    /// They are frames of SockJS with such commands.
+    SockJs,
 }
 
 /// What only some open WebSockets need.
@@ -229,7 +231,7 @@ impl WebSocketStage {
         match (&self.extras, self.purpose) {
             (_, Purpose::Echo) => has_outbox,
             (None, _) => false,
-            (Some(extras), Purpose::Commands) => {
+            (Some(extras), Purpose::Commands | Purpose::SockJs) => {
                 let waiting = extras
                     .client
                     .as_ref()

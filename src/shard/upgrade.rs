@@ -94,6 +94,8 @@ pub struct NewClient {
     pub pings_by_frame: bool,
     /// What it sends comes by other connections, which must name the session.
     pub has_session: bool,
+    /// The messages of its WebSocket are frames of SockJS.
+    pub is_sockjs: bool,
     /// What it said already: commands, or for one that only listens its request to connect. Nothing, if it will say
     /// that by messages.
     pub first: Bytes,
@@ -409,7 +411,9 @@ impl Core {
 
     /// What a client of the Centrifuge protocol has said with its request.
     fn begin_centrifuge(&mut self, key: Key, new: &NewClient) {
-        if new.first.is_empty() {
+        if new.is_sockjs {
+            self.open_sockjs(key);
+        } else if new.first.is_empty() {
             // It is yet to come.
         } else if new.is_uni {
             self.begin_uni(key, &new.first, new.last_event_id.as_deref());
@@ -516,6 +520,7 @@ fn upgraded_stage(carrier: Carrier, dialogue: &Dialogue, client: Option<Box<Clie
     };
     let purpose = match dialogue {
         Dialogue::Plain { purpose, .. } => *purpose,
+        Dialogue::Centrifuge(new) if new.is_sockjs => Purpose::SockJs,
         Dialogue::Centrifuge(_) => Purpose::Commands,
     };
     let needs_extras = client.is_some() || deflate.is_some();
