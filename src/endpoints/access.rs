@@ -73,6 +73,15 @@ pub(super) fn cors_headers(origin: Option<&str>) -> Headers {
     headers
 }
 
+/// The same with credentials: clients of the Centrifuge protocol may need their cookies, for the backend.
+pub(super) fn credentialed_cors_headers(origin: Option<&str>) -> Headers {
+    let mut headers = cors_headers(origin);
+    if origin.is_some() {
+        headers.push(("Access-Control-Allow-Credentials", "true".to_owned()));
+    }
+    headers
+}
+
 fn has_key<'k>(request: &Request<'_>, keys: impl Iterator<Item = &'k str>) -> Result<(), Reply> {
     let Some(given) = given_key(request) else {
         let reply = Reply::text(401, "API key missing: send X-API-Key");

@@ -10,6 +10,7 @@ use crate::hub::{
     Since, Unrecoverable,
 };
 
+use super::emulation::Emulation;
 use super::inbox::Asker;
 
 /// A question to the owner of a channel.
@@ -157,6 +158,10 @@ pub enum AnswerTo {
     Overview(Box<Overview>),
     /// To a publication: its place, or why it has none.
     Published(Result<Position, Refused>),
+    /// To commands that came by a request.
+    Emulation(Emulation),
+    /// To a poll: a frame of SockJS.
+    Polled(Bytes),
     /// The channel cannot be opened.
     Refused,
 }

@@ -8,6 +8,7 @@
 
 mod admission;
 mod agents;
+mod carriers;
 mod churn;
 mod config_errors;
 mod curl;
