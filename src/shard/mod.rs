@@ -23,7 +23,7 @@
 //! | `client` | a Centrifuge client |
 //! | `connecting`, `commands`, `subscriptions` | how it is let in, what it wants, its subscriptions |
 //! | `talk` | pings and disconnects, in the words of each carrier |
-//! | `users` | the connections of a user |
+//! | `users`, `whereabouts` | the connections of a user, or one of them; where they are |
 //! | `fanout` | passes over the subscribers |
 //! | `baton` | turns of shards that share a core |
 //! | `timers` | deadlines: heartbeat, slow readers, time-outs |
@@ -66,6 +66,7 @@ mod testing;
 mod timers;
 mod upgrade;
 mod users;
+mod whereabouts;
 
 // `park_flag` and `baton` name their atomics through here, so that a model checker can put its own in their place.
 use std::sync::atomic;
@@ -79,6 +80,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::auth::ApiKeys;
 use crate::clock::{Clock, seconds_ceil};
 use crate::config::Config;
 use crate::hub::{
@@ -104,7 +106,9 @@ use session::Session;
 use users::Users;
 
 pub use addresses::AddressTable;
-pub use asks::{Action, AnswerTo, Order, Overview, Question, SubscribeOrder, Whom};
+pub use asks::{
+    Action, AnswerTo, Order, Overview, Question, Revocation, RevokedTokens, SubscribeOrder, Whom,
+};
 pub use baton::Baton;
 pub use commands::history_question;
 pub use connecting::Tokens;
@@ -145,6 +149,10 @@ pub struct Shared {
     pub tokens: Tokens,
     /// Names this server to its clients.
     pub node: Box<str>,
+    /// Keys of the server API.
+    pub api_keys: ApiKeys,
+    /// Makes the main thread begin the drain.
+    pub begin_drain: Box<dyn Fn() + Send + Sync>,
     /// Answers requests.
     pub handler: Handler,
     /// Log lines lost so far.
@@ -477,6 +485,11 @@ impl Core {
         self.metrics
             .request_body_bytes
             .set(self.request_bytes as u64);
+    }
+
+    /// Seconds since this shard began.
+    pub fn uptime_s(&self) -> u32 {
+        self.now_s()
     }
 
     /// True while the server is to be sent traffic.

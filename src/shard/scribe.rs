@@ -70,7 +70,8 @@ impl Scribe {
         };
         let is_event_stream =
             encoding.dialect == Dialect::Verbatim && encoding.framing == Framing::Events;
-        let id = is_event_stream.then(|| {
+        // What has no offset does not change where the listener is.
+        let id = (is_event_stream && publication.offset != 0).then(|| {
             let epoch = place.epoch.to_string();
             let offset = publication.offset;
             Cursor {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::SockRef;
 
-use crate::auth::{Revocations, TokenSettings, TokenVerifier};
+use crate::auth::{ApiKeys, Revocations, TokenSettings, TokenVerifier};
 use crate::config::Config;
 use crate::endpoints;
 use crate::hub::Key;
@@ -71,6 +71,8 @@ impl Bed {
                 revocations: Revocations::new(100),
             },
             node: "test".into(),
+            api_keys: ApiKeys::default(),
+            begin_drain: Box::new(|| ()),
             handler: endpoints::HANDLER,
             log_lines_dropped: || 0,
             config,
