@@ -40,7 +40,7 @@ impl Gathering {
 
     /// Asks the owner of a channel.
     pub fn ask(&mut self, core: &mut Core, channel: &str, question: Question) {
-        let asker = self.expect(1);
+        let asker = self.expect_answers(1);
         let owner = core.shared.owner_of(channel);
         if owner == core.id {
             let answer = core.answer_here(channel, question);
@@ -56,7 +56,7 @@ impl Gathering {
 
     /// Asks the owner of a channel to publish.
     pub fn publish(&mut self, core: &mut Core, submission: Submission) {
-        let asker = self.expect(1);
+        let asker = self.expect_answers(1);
         if let Submitted::Done(outcome) = core.publish(submission, asker) {
             self.put(asker.tag, AnswerTo::Published(outcome));
         }
@@ -75,7 +75,7 @@ impl Gathering {
             return self.know(AnswerTo::Connections(0));
         }
         let order = Order {
-            asker: self.expect(shards.len()),
+            asker: self.expect_answers(shards.len()),
             whom,
             action,
         };
@@ -91,7 +91,7 @@ impl Gathering {
 
     /// Puts an answer in that needs nobody.
     pub fn know(&mut self, answer: AnswerTo) {
-        let asker = self.expect(1);
+        let asker = self.expect_answers(1);
         self.put(asker.tag, answer);
     }
 
@@ -106,7 +106,7 @@ impl Gathering {
         })
     }
 
-    fn expect(&mut self, answers: usize) -> Asker {
+    fn expect_answers(&mut self, answers: usize) -> Asker {
         self.parts.push(Part {
             answer: None,
             outstanding: answers,

@@ -102,6 +102,7 @@ impl Core {
         }
         let bytes = Publication::credit_bytes(data.len());
         self.check_room(owned, bytes, data.len())?;
+        options.uses_delta |= self.shared.config.channel.resolve_or_default(&name).delta_publish;
         let mut publication = Publication::new(kind, data, unix_ms());
         publication.extra = options.extra();
         let committed = match options.skips_history {
@@ -216,6 +217,7 @@ impl Core {
         let is_first = channel.waiting.is_none();
         let credit_bytes = Publication::credit_bytes(publication.data.len());
         let scribe = &mut self.scribe;
+        let is_stream = channel.is_stream;
         let (name, base, filters) = (&channel.name, &channel.base, &channel.filters);
         channel.waiting.get_or_insert_default().append(
             credit_bytes,
@@ -230,6 +232,7 @@ impl Core {
                         name,
                         local: local.slot,
                         epoch: position.epoch,
+                        is_stream,
                     };
                     scribe.publication(out, encoding, &place, publication, base.as_deref());
                 }
@@ -289,6 +292,7 @@ impl Core {
             name: &channel.name,
             local: event.local.slot,
             epoch: channel.position.epoch,
+            is_stream: channel.is_stream,
         };
         channel.waiting.get_or_insert_default().append_event(
             event.credit_bytes,

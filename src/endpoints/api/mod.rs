@@ -101,6 +101,8 @@ pub(super) fn answer(core: &mut Core, exchange: &Exchange<'_>) -> Answer {
         Ok(asked) => {
             let reply = caller.gathering.reply(move |answers| {
                 match asked.outcome(&mut answers.into_iter()) {
+                    // Its replies have results of their own.
+                    Ok(result) if method.name == BATCH.name => Reply::json(200, result),
                     Ok(result) => Reply::json(200, format!("{{\"result\":{result}}}")),
                     Err(error) => error.into_reply(mode),
                 }

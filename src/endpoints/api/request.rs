@@ -15,8 +15,12 @@ pub(super) fn text(body: &[u8]) -> Result<&str, ApiError> {
     simdutf8::basic::from_utf8(body).map_err(|_| ApiError::malformed("not UTF-8"))
 }
 
-/// Reads a request; the error names the member that is wrong.
+/// Reads a request, which is an object; the error names the member that is wrong.
 pub(super) fn read<'de, T: Deserialize<'de>>(json: &'de str) -> Result<T, ApiError> {
+    // A list would do for the members in their order.
+    if json.trim_ascii_start().starts_with('[') {
+        return Err(ApiError::malformed("a list, expected an object"));
+    }
     let mut reader = serde_json::Deserializer::from_str(json);
     let request = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let place = error.path().to_string();
@@ -106,7 +110,7 @@ mod tests {
         assert!(problem(r#"{"channel":1}"#).contains("channel: invalid type"));
         assert!(problem(r#"{"limit":-1}"#).contains("limit: "));
         assert!(problem(r#"{"b64data":"?"}"#).contains("b64data: "));
-        for json in ["", "{", "nope", "[1]", "{} {}"] {
+        for json in ["", "{", "nope", "[]", " [1]", "{} {}"] {
             assert!(problem(json).contains("bad request: "), "{json}");
         }
     }
