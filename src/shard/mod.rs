@@ -62,7 +62,7 @@ mod subscriptions;
 mod talk;
 mod tasks;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod timers;
 mod upgrade;
 mod users;

@@ -19,6 +19,8 @@ mod node;
 mod publications;
 mod request;
 mod several;
+#[cfg(test)]
+mod tests;
 
 use crate::shard::{Answer, Core, Exchange, Reply};
 
