@@ -25,7 +25,7 @@ mod tests;
 use crate::shard::{Answer, Core, Exchange, Reply};
 
 use super::access;
-use command::{Asked, Caller};
+use command::{Asked, Caller, Outcome};
 use error::{ApiError, ErrorMode};
 
 const PREFIX: &str = "/api/";
@@ -100,19 +100,21 @@ pub(super) fn answer(core: &mut Core, exchange: &Exchange<'_>) -> Answer {
         (method.ask)(caller, body)
     };
     with_caller(core, exchange, |mut caller| match asked(&mut caller) {
-        Ok(asked) => {
-            let reply = caller.gathering.reply(move |answers| {
-                match asked.outcome(&mut answers.into_iter()) {
-                    // Its replies have results of their own.
-                    Ok(result) if method.name == BATCH.name => Reply::json(200, result),
-                    Ok(result) => Reply::json(200, format!("{{\"result\":{result}}}")),
-                    Err(error) => error.into_reply(mode),
-                }
-            });
-            reply
-        }
+        Ok(asked) => caller.gathering.reply(move |answers| {
+            let outcome = asked.outcome(&mut answers.into_iter());
+            reply(method, outcome, mode)
+        }),
         Err(error) => Answer::Reply(error.into_reply(mode)),
     })
+}
+
+fn reply(method: &Method, outcome: Outcome, mode: ErrorMode) -> Reply {
+    match outcome {
+        // Its replies have results of their own.
+        Ok(result) if method.name == BATCH.name => Reply::json(200, result),
+        Ok(result) => Reply::json(200, format!("{{\"result\":{result}}}")),
+        Err(error) => error.into_reply(mode),
+    }
 }
 
 /// The key is right; what it is good for is asked for each command.
