@@ -9,8 +9,7 @@ use crate::proto::origin::Origin;
 use crate::shard::{Core, Exchange, Headers, Reply, Shared};
 
 /// Headers a page may set that browsers ask about first.
-pub(super) const CORS_REQUEST_HEADERS: &str =
-    "Authorization, Content-Type, X-API-Key, X-Centrifugo-Error-Mode";
+pub(super) const CORS_REQUEST_HEADERS: &str = "Authorization, Content-Type, X-API-Key";
 /// How long a browser may remember the answer, in seconds; Chromium's own limit.
 pub(super) const CORS_MAX_AGE_S: &str = "7200";
 
