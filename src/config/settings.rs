@@ -380,6 +380,12 @@ impl Config {
         self.client.limits.allow_anonymous_connect_without_token = is_local || self.insecure;
     }
 
+    /// Whether anybody may listen to any channel of the plain dialect: nothing is configured of channels and clients.
+    pub fn is_open_to_listeners(&self) -> bool {
+        self.channel.namespaces.is_empty()
+            && self.channel.without_namespace == ChannelOptions::development()
+    }
+
     /// The backend called `name`, where `default` is `own`.
     pub fn proxy<'a>(&'a self, name: &str, own: &'a Proxy) -> Option<&'a Proxy> {
         if name == channel_options::DEFAULT_PROXY {

@@ -10,8 +10,11 @@ mod channels;
 mod chat;
 mod console;
 mod echo;
+mod listening;
 mod operations;
 mod publishing;
+#[cfg(feature = "test-hooks")]
+mod test_hooks;
 
 use crate::proto::handshake::{UpgradeCheck, check_upgrade};
 use crate::proto::http::{BodyLength, Method, Request};
@@ -89,7 +92,7 @@ const ROUTES: &[Route] = &[
     Route {
         path: Path::Is("/chat"),
         methods: READ,
-        pages: Pages::Allowed,
+        pages: Pages::AllowedMayRead,
         admit: anyone,
         answer: chat::answer,
     },
@@ -135,6 +138,8 @@ const ROUTES: &[Route] = &[
         admit: anyone,
         answer: operations::ready,
     },
+    #[cfg(feature = "test-hooks")]
+    test_hooks::HOLD,
 ];
 
 /// Decides from the head alone. The headers are those of every answer to the request, whatever it is.

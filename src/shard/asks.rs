@@ -53,6 +53,8 @@ pub struct RecoveryWish {
     pub since: Option<Since>,
     /// The newest publication only, whatever is missing between.
     pub latest_only: bool,
+    /// If it is much, the first part will do: the client asks again.
+    pub in_pages: bool,
 }
 
 /// Something to be done with the connections of a user, or with one of them.

@@ -524,6 +524,11 @@ impl Core {
             return;
         }
         let opcode = scribe::opcode_of(client.format);
+        self.say_as(key, opcode, message);
+    }
+
+    /// Sends one message, framed as the connection frames them.
+    pub(super) fn say_as(&mut self, key: Key, opcode: Opcode, message: &[u8]) {
         let (framing, window_bits) = self.framing_of(key);
         if framing == Framing::WebSocket {
             let frame = self.encode_for(key, opcode, message);

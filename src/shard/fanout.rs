@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use crate::hub::{Frames, Framing, Interest, Key};
+use crate::hub::{Frames, Framing, Interest, Key, Position};
 use crate::metrics::CloseReason;
 use crate::proto::frame::{decode_header, frame_end};
 
@@ -18,6 +18,7 @@ use super::baton::Baton;
 use super::client::Progress;
 use super::inbox::Message;
 use super::send::Sent;
+use super::session::Stage;
 
 /// A pass over more subscribers than these waits for the baton, where shards share cores.
 const SHORT_PASS: usize = 256;
@@ -26,6 +27,8 @@ const SHORT_PASS: usize = 256;
 pub(super) struct Pass {
     channel: Key,
     batch: Frames,
+    /// Where the channel stands after it.
+    position: Position,
 }
 
 impl Core {
@@ -125,6 +128,7 @@ impl Core {
             channel.subscribers.begin_pass();
             let subscribers = channel.subscribers.len();
             let (owner, interest) = (channel.owner, channel.interest);
+            let position = channel.position;
             if let Interest::Held { owned } = interest {
                 let (local, bytes) = (key, batch.credit_bytes());
                 self.tell(
@@ -137,6 +141,7 @@ impl Core {
                 );
             }
             let pass = Pass {
+                position,
                 channel: key,
                 batch: batch.take(),
             };
@@ -172,6 +177,12 @@ impl Core {
         }
         if let Some(after_first) = encoding.after_first() {
             subscription.encoding = after_first;
+        }
+        if matches!(session.stage, Stage::Poll(_)) {
+            let publications = pass.batch.publications_of(slot);
+            self.metrics.deliveries.add(u64::from(publications));
+            self.metrics.sends.add(1);
+            return self.answer_poll(key, &frames, publications, Some(pass.position));
         }
         if session.has_server_window() {
             frames = Cow::Owned(self.compress_for(key, &frames));

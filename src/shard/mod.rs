@@ -13,6 +13,7 @@
 //! | `receive` | waiting for sockets, bytes in |
 //! | `requests`, `http` | of an HTTP connection: requests, answers |
 //! | `upgrade` | what an HTTP connection becomes: a WebSocket, a response that goes on |
+//! | `poll` | requests that wait for a publication |
 //! | `frames` | of a WebSocket: messages, and what they lead to |
 //! | `send` | bytes out: the one outbox and how a session ends |
 //! | `channels` | who hears of which channel, and the traffic between shards |
@@ -22,6 +23,7 @@
 //! | `scribe` | publications in every form |
 //! | `client` | a Centrifuge client |
 //! | `connecting`, `commands`, `subscriptions` | how it is let in, what it wants, its subscriptions |
+//! | `listeners` | who may listen to what in the plain dialect |
 //! | `talk` | pings and disconnects, in the words of each carrier |
 //! | `users`, `whereabouts` | the connections of a user, or one of them; where they are |
 //! | `fanout` | passes over the subscribers |
@@ -49,10 +51,12 @@ mod http;
 mod inbox;
 #[cfg(test)]
 mod interleavings;
+mod listeners;
 mod local_bell;
 mod owner;
 mod park_flag;
 mod peer_log;
+mod poll;
 mod publish;
 mod receive;
 mod requests;
@@ -109,7 +113,8 @@ use users::Users;
 
 pub use addresses::AddressTable;
 pub use asks::{
-    Action, AnswerTo, Order, Overview, Question, Revocation, RevokedTokens, SubscribeOrder, Whom,
+    Action, AnswerTo, Order, Overview, Question, RecoveryWish, Revocation, RevokedTokens,
+    SubscribeOrder, Whom,
 };
 pub use baton::Baton;
 pub use commands::history_question;
@@ -118,6 +123,8 @@ pub use doorbell::{Doorbell, DoorbellWaiter};
 pub use gather::{Awaiting, Gathering};
 pub use http::PublishReply;
 pub use inbox::{Allowance, Asker, Inbox, Link, Message, Ports, connect};
+pub use listeners::MayNotListen;
+pub use poll::{POSITION_HEADER, Page, page_parts, position_text};
 pub use publish::{PublishOptions, Submission, Submitted};
 pub use session::Purpose;
 pub use tasks::{Door, Opening, Reporter, ShardEvent, Turn, run};
@@ -470,6 +477,7 @@ impl Core {
         }
         match &session.stage {
             session::Stage::Http(http) => self.count_request_bytes(http.held_bytes(), 0),
+            session::Stage::Poll(poll) => self.count_request_bytes(poll.input.len(), 0),
             session::Stage::Closing(closing) => self.refusing -= closing.is_refusal(),
             _ => {}
         }

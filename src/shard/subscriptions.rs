@@ -113,27 +113,29 @@ impl Core {
     ) -> Result<Permit, Refusal> {
         let name = request.channel.as_str();
         let client = self.client(key)?;
-        let config = &self.shared.config;
         if !request.token.is_empty() {
             return self.permit_by_token(client, request);
         }
-        if config.channel.is_private(name) {
-            return Err(ErrorCode::PermissionDenied.into());
-        }
-        let user = &client.info.user;
-        let is_limited =
-            options.allow_user_limited_channels && config.channel.is_user_limited(name);
-        let may = match is_limited {
-            true => config.channel.lists_user(name, user),
-            false => {
-                options.allow_subscribe_for_client
-                    && (!user.is_empty() || options.allow_subscribe_for_anonymous)
-            }
-        };
-        match may || config.client.limits.insecure {
+        match self.may_subscribe(name, &client.info.user, options) {
             true => Ok(Permit::default()),
             false => Err(ErrorCode::PermissionDenied.into()),
         }
+    }
+
+    /// Whether `user`, or if that is empty nobody in particular, may subscribe without a token for it.
+    pub(super) fn may_subscribe(&self, name: &str, user: &str, options: &ChannelOptions) -> bool {
+        let config = &self.shared.config;
+        if config.channel.is_private(name) {
+            return false;
+        }
+        if config.client.limits.insecure {
+            return true;
+        }
+        if options.allow_user_limited_channels && config.channel.is_user_limited(name) {
+            return config.channel.lists_user(name, user);
+        }
+        options.allow_subscribe_for_client
+            && (!user.is_empty() || options.allow_subscribe_for_anonymous)
     }
 
     fn permit_by_token(
@@ -286,6 +288,7 @@ impl Core {
         let wish = RecoveryWish {
             since: Some(since),
             latest_only: wanted.flags.latest_only,
+            in_pages: false,
         };
         if owner == self.id {
             let recovery = self.recover_here(&name, wish);
@@ -356,6 +359,8 @@ impl Core {
                 .collect(),
             None => publications,
         };
+        let recovered_count = publications.len() as u64;
+        self.metrics.recovered_publications.add(recovered_count);
         let subscribed = Subscribed {
             channel: wanted.channel,
             epoch: position.map_or(String::new(), |position| position.epoch.to_string()),
