@@ -160,11 +160,18 @@ const ROUTES: &[Route] = &[
         answer: echo::answer,
     },
     Route {
-        path: Path::Is("/api/publish"),
+        path: Path::Is("/api"),
+        methods: WRITE,
+        pages: Pages::AllowedMayRead,
+        admit: api::admit_lines,
+        answer: api::answer_lines,
+    },
+    Route {
+        path: Path::Segment("/api/"),
         methods: WRITE,
         pages: Pages::AllowedMayRead,
         admit: api::admit,
-        answer: api::publish,
+        answer: api::answer,
     },
     Route {
         path: Path::Is("/metrics"),

@@ -22,6 +22,8 @@ pub(super) struct Client {
     /// It only listens: pushes are all it gets.
     pub is_uni: bool,
     pub progress: Progress,
+    /// It is counted among those that were let in.
+    pub is_counted: bool,
     /// A ping is out that nobody has answered.
     pub owes_pong: bool,
     /// Pings are the WebSocket's own.
@@ -200,6 +202,7 @@ impl Client {
             format,
             is_uni,
             progress: Progress::New,
+            is_counted: false,
             owes_pong: false,
             pings_by_frame: false,
             ping_interval_s: 0,

@@ -40,9 +40,9 @@ pub(super) enum Refusal {
 
 impl Refusal {
     /// What a client is told that gets no replies.
-    pub fn as_disconnect(self) -> Disconnect {
+    pub fn as_disconnect(&self) -> Disconnect {
         match self {
-            Self::Ends(disconnect) => disconnect,
+            Self::Ends(disconnect) => disconnect.clone(),
             Self::Error(ErrorCode::TokenExpired | ErrorCode::Expired) => {
                 Disconnect::ConnectionExpired
             }

@@ -28,7 +28,7 @@
 //! | `emulation` | commands that come by requests of their own |
 //! | `polled` | sessions that are polled |
 //! | `talk` | pings and disconnects, in the words of each carrier |
-//! | `users` | the connections of a user |
+//! | `users`, `whereabouts` | the connections of a user, or one of them; where they are |
 //! | `fanout` | passes over the subscribers |
 //! | `baton` | turns of shards that share a core |
 //! | `timers` | deadlines: heartbeat, slow readers, time-outs |
@@ -74,10 +74,11 @@ mod subscriptions;
 mod talk;
 mod tasks;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod timers;
 mod upgrade;
 mod users;
+mod whereabouts;
 
 // `park_flag` and `baton` name their atomics through here, so that a model checker can put its own in their place.
 use std::sync::atomic;
@@ -91,6 +92,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::auth::ApiKeys;
 use crate::clock::{Clock, seconds_ceil};
 use crate::config::Config;
 use crate::hub::{
@@ -116,7 +118,10 @@ use session::Session;
 use users::Users;
 
 pub use addresses::AddressTable;
-pub use asks::{Action, AnswerTo, Order, Overview, Question, RecoveryWish, SubscribeOrder, Whom};
+pub use asks::{
+    Action, AnswerTo, Order, Overview, Question, RecoveryWish, Revocation, RevokedTokens,
+    SubscribeOrder, Whom,
+};
 pub use baton::Baton;
 pub use commands::history_question;
 pub use connecting::Tokens;
@@ -161,6 +166,10 @@ pub struct Shared {
     pub tokens: Tokens,
     /// Names this server to its clients.
     pub node: Box<str>,
+    /// Keys of the server API.
+    pub api_keys: ApiKeys,
+    /// Makes the main thread begin the drain.
+    pub begin_drain: Box<dyn Fn() + Send + Sync>,
     /// Answers requests.
     pub handler: Handler,
     /// Log lines lost so far.
@@ -513,6 +522,11 @@ impl Core {
         self.metrics
             .request_body_bytes
             .set(self.request_bytes as u64);
+    }
+
+    /// Seconds since this shard began.
+    pub fn uptime_s(&self) -> u32 {
+        self.now_s()
     }
 
     /// True while the server is to be sent traffic.

@@ -76,7 +76,8 @@ impl Scribe {
             Dialect::Verbatim if !is_coded => &publication.data[..],
             _ => &message[..],
         };
-        let id = is_event_stream.then(|| {
+        // What has no offset does not change where the listener is.
+        let id = (is_event_stream && publication.offset != 0).then(|| {
             let epoch = place.epoch.to_string();
             let offset = publication.offset;
             Cursor {

@@ -440,7 +440,8 @@ impl Core {
                 };
                 let is_gap = listen.since.is_some() && !recovered;
                 let retry_ms = self.retry_ms();
-                self.scribe.mark(out, &cursor.to_string(), is_gap, Some(retry_ms));
+                self.scribe
+                    .mark(out, &cursor.to_string(), is_gap, Some(retry_ms));
             }
             _ => {}
         }

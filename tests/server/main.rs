@@ -8,6 +8,7 @@
 
 mod admission;
 mod agents;
+mod api;
 mod carriers;
 mod churn;
 mod config_errors;
