@@ -238,6 +238,8 @@ impl Core {
             Message::Published(published) => self.published(published.asker, published.outcome),
             Message::Ask(ask) => self.answer_ask(from, *ask),
             Message::Order(order) => self.obey(from, *order),
+            Message::Hook(answer) => self.hook_answered(*answer),
+            Message::Keys(news) => self.keys_came(*news),
             Message::Answer(answer) => self.answered(answer.asker, answer.reply),
             Message::Presence(presence) => self.note_presence(*presence),
             Message::Join(join) => self.join_for(from, *join),

@@ -21,6 +21,7 @@
 //! | `gather` | requests that take the answers of several shards |
 //! | `scribe` | publications in every form |
 //! | `client` | a Centrifuge client |
+//! | `backend`, `hooks`, `jwks` | what the backend is asked about clients, and keys of tokens that are fetched |
 //! | `connecting`, `commands`, `subscriptions` | how it is let in, what it wants, its subscriptions |
 //! | `talk` | pings and disconnects, in the words of each carrier |
 //! | `users` | the connections of a user |
@@ -35,6 +36,7 @@
 mod addresses;
 mod admission;
 mod asks;
+mod backend;
 mod baton;
 mod channels;
 mod client;
@@ -45,8 +47,10 @@ mod drain;
 mod fanout;
 mod frames;
 mod gather;
+mod hooks;
 mod http;
 mod inbox;
+mod jwks;
 mod local_bell;
 mod owner;
 mod park_flag;
@@ -81,6 +85,7 @@ use bytes::Bytes;
 
 use crate::clock::{Clock, seconds_ceil};
 use crate::config::Config;
+use crate::hooks::KeySource;
 use crate::hub::{
     HeartbeatTimes, IdempotencyKeys, IdempotencyLimits, Key, LocalChannels, OutboxLimits,
     OwnedChannels, OwnedLimits, Slab, Wheel,
@@ -105,6 +110,7 @@ use users::Users;
 
 pub use addresses::AddressTable;
 pub use asks::{Action, AnswerTo, Order, Overview, Question, SubscribeOrder, Whom};
+pub use backend::{Backend, HookAnswer, KeyNews, Returns};
 pub use baton::Baton;
 pub use commands::history_question;
 pub use connecting::Tokens;
@@ -143,6 +149,8 @@ pub struct Shared {
     pub batons: Vec<Baton>,
     /// What every shard verifies tokens with, to begin with.
     pub tokens: Tokens,
+    /// Who is asked what clients may do.
+    pub backend: Backend,
     /// Names this server to its clients.
     pub node: Box<str>,
     /// Answers requests.
@@ -338,6 +346,8 @@ pub struct Core {
     users: Users,
     secrets: Secrets,
     tokens: Tokens,
+    /// Commands that wait for keys.
+    awaiting_keys: Vec<(KeySource, Asker)>,
     /// Local channels whose owners have yet to hear how many subscribers they have here.
     news: Vec<Key>,
     /// Away while frames are read.
@@ -394,6 +404,7 @@ impl Core {
             users: Users::default(),
             secrets: Secrets::default(),
             tokens: shared.tokens.clone(),
+            awaiting_keys: Vec::new(),
             news: Vec::new(),
             inflater: None,
             ready: VecDeque::new(),

@@ -246,7 +246,11 @@ fn write_publication(
     let message = PublicationRef {
         delta: delta.is_some(),
         // Without a history nobody can come back to an offset.
-        offset: if place.is_stream { publication.offset } else { 0 },
+        offset: if place.is_stream {
+            publication.offset
+        } else {
+            0
+        },
         ..publication_ref(publication, data)
     };
     let channel = channel_ref(encoding, place);
