@@ -13,6 +13,7 @@ mod config_errors;
 mod fuzz;
 mod harness;
 mod heartbeat;
+mod hooks;
 mod http;
 mod http_vectors;
 mod limits;
