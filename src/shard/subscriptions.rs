@@ -300,7 +300,9 @@ impl Core {
             Some(channel) => (channel.position, channel.owner),
             None => return Err(ErrorCode::Internal.into()),
         };
-        let has_all = hearing == Hearing::Now && wanted.since == Some(position.into());
+        let has_all = hearing == Hearing::Now
+            && !wanted.flags.latest_only
+            && wanted.since == Some(position.into());
         let Some(since) = wanted.since.filter(|_| !has_all) else {
             if hearing == Hearing::Now {
                 let recovery = has_all.then(|| nothing_missed(position));
