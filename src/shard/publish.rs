@@ -102,7 +102,12 @@ impl Core {
         }
         let bytes = Publication::credit_bytes(data.len());
         self.check_room(owned, bytes, data.len())?;
-        options.uses_delta |= self.shared.config.channel.resolve_or_default(&name).delta_publish;
+        options.uses_delta |= self
+            .shared
+            .config
+            .channel
+            .resolve_or_default(&name)
+            .delta_publish;
         let mut publication = Publication::new(kind, data, unix_ms());
         publication.extra = options.extra();
         let stream = match options.skips_history {
