@@ -54,7 +54,7 @@ pub(super) struct BackendError {
 
 impl Refusal {
     /// What a client is told that gets no replies.
-    pub fn as_disconnect(self) -> Disconnect {
+    pub fn into_disconnect(self) -> Disconnect {
         match self {
             Self::Ends(disconnect) => disconnect,
             Self::Error(ErrorCode::TokenExpired | ErrorCode::Expired) => {
@@ -65,7 +65,7 @@ impl Refusal {
             Self::Error(_) => Disconnect::InternalServerError,
             Self::Backend(error) if error.temporary => Disconnect::InternalServerError,
             Self::Backend(_) => Disconnect::PermissionDenied,
-            Self::NeedsKeys(_, otherwise) => otherwise.as_disconnect(),
+            Self::NeedsKeys(_, otherwise) => otherwise.into_disconnect(),
         }
     }
 
@@ -199,7 +199,7 @@ impl Core {
             return Ok(());
         };
         if self.client(key).is_ok_and(|client| client.is_uni) {
-            return Err(refusal.as_disconnect());
+            return Err(refusal.into_disconnect());
         }
         match refusal {
             Refusal::Error(code) => {

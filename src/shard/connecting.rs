@@ -179,6 +179,7 @@ impl Core {
             },
         });
         self.note_user(key);
+        self.end_older_connections(key);
         if subs.is_empty() {
             self.answer_connect(key, out);
             return Ok(());
@@ -203,7 +204,7 @@ impl Core {
                 info: claims.info.clone().unwrap_or_default(),
                 data: claims.data.clone().unwrap_or_default(),
                 expire_at_s: 0,
-                overrides: claims.overrides.clone(),
+                overrides: claims.overrides,
             };
             all.push((resumed(request, channel), permit));
         }

@@ -37,7 +37,9 @@ impl Core {
         command: Command,
     ) -> Result<(), Refusal> {
         let is_connect = matches!(command.method, Method::Connect(_));
-        if self.shared.backend.refresh_keys(self.id, source).is_err() {
+        // One question a shard, however many wait: its answer is for all of them.
+        let is_asked = self.awaiting_keys.iter().any(|(of, _)| *of == source);
+        if !is_asked && self.shared.backend.refresh_keys(self.id, source).is_err() {
             return Err(match is_connect {
                 true => Disconnect::InternalServerError.into(),
                 false => ErrorCode::Internal.into(),

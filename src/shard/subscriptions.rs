@@ -52,14 +52,18 @@ impl Core {
         request: SubscribeRequest,
         out: &mut Vec<u8>,
     ) -> Result<(), Refusal> {
-        let (options, _) = self.check_subscribe(key, &request)?;
+        let (options, filter) = self.check_subscribe(key, &request)?;
         match self.permit_subscribe(key, &request, options)? {
-            Verdict::Granted(permit) => self.subscribe_permitted(key, id, &request, permit, out),
             Verdict::Ask(endpoint) => self.ask_subscribe(key, id, request, endpoint),
+            Verdict::Granted(permit) => {
+                let origin = Origin::Command(id);
+                let wanted = self.wanted(key, &request, options, permit, origin)?;
+                self.begin_subscribe(key, wanted, filter, out)
+            }
         }
     }
 
-    /// Subscribes a client that may.
+    /// Subscribes a client that the backend allows it.
     pub(super) fn subscribe_permitted(
         &mut self,
         key: Key,
@@ -69,9 +73,8 @@ impl Core {
         out: &mut Vec<u8>,
     ) -> Result<(), Refusal> {
         let (options, filter) = self.check_subscribe(key, request)?;
-        let options = options.clone();
         let origin = Origin::Command(id);
-        let wanted = self.wanted(key, request, &options, permit, origin)?;
+        let wanted = self.wanted(key, request, options, permit, origin)?;
         self.begin_subscribe(key, wanted, filter, out)
     }
 

@@ -12,7 +12,11 @@ use super::Core;
 use super::asks::{Action, AnswerTo, Order, Overview, SubscribeOrder, Whom};
 use super::client::{Origin, Progress};
 use super::commands::ttl_s;
+use super::inbox::{Asker, Message};
 use super::subscriptions::Permit;
+
+/// The tag of an order whose outcome nobody waits for.
+const UNANSWERED: u32 = u32::MAX;
 
 /// Finds the sessions of a user: five bytes for each.
 #[derive(Default)]
@@ -47,6 +51,42 @@ impl Core {
         let entry = self.users.slots.find_entry(hash, |slot| *slot == key.slot);
         if let Ok(entry) = entry {
             entry.remove();
+        }
+    }
+
+    /// A user may have one connection only: a client that is let in ends those it had before.
+    pub(super) fn end_older_connections(&mut self, key: Key) {
+        let personal = &self.shared.config.client.subscribe_to_user_personal_channel;
+        if !personal.enabled || !personal.single_connection {
+            return;
+        }
+        let Ok(info) = self.client(key).map(|client| Arc::clone(&client.info)) else {
+            return;
+        };
+        if info.user.is_empty() {
+            return;
+        }
+        let disconnect = Disconnect::ConnectionLimit;
+        let order = Order {
+            asker: Asker {
+                session: key,
+                tag: UNANSWERED,
+            },
+            whom: Whom {
+                user: Some(Arc::clone(&info.user)),
+                spared: vec![info.client.clone()],
+                ..Whom::default()
+            },
+            action: Action::Disconnect {
+                code: disconnect.code(),
+                reason: disconnect.reason().into(),
+            },
+        };
+        self.obey_here(&order);
+        for shard in 0..self.links.len() as u16 {
+            if shard != self.id {
+                self.tell(shard, Message::Order(Box::new(order.clone())));
+            }
         }
     }
 

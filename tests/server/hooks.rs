@@ -14,7 +14,7 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-use crate::harness::{FIN, PATIENCE, Server, TEXT, WebSocket, wait_until};
+use crate::harness::{CLOSE, FIN, PATIENCE, Server, TEXT, WebSocket, wait_until};
 use backend::{Backend, Request, answer};
 
 /// Longer than any time-out of the server's.
@@ -563,4 +563,40 @@ fn a_token_by_a_key_that_is_new_waits_for_the_new_document() {
     // The document is fetched once in ten seconds, whoever asks.
     wait_until("a token by the new document is good", || connects(&new));
     wait_until("every shard has the new document", || !connects(&old));
+}
+
+#[test]
+fn a_user_of_one_connection_keeps_the_newest() {
+    let backend = backend(agreeing);
+    let url = backend.url("/connect");
+    let server = Server::with_config(&format!(
+        r#"
+shards = 2
+[client.proxy.connect]
+enabled = true
+endpoint = "{url}"
+[client.subscribe_to_user_personal_channel]
+enabled = true
+personal_channel_namespace = "personal"
+single_connection = true
+[[channel.namespaces]]
+name = "personal"
+presence = true
+"#
+    ));
+    let mut clients: Vec<Client> = Vec::new();
+    for _ in 0..6 {
+        let client = Client::connected(&server);
+        if let Some(older) = clients.last_mut() {
+            while let Ok(frame) = older.socket.try_frame() {
+                if frame.first == FIN | CLOSE {
+                    assert_eq!(frame.close_code(), 3504);
+                    break;
+                }
+            }
+        }
+        clients.push(client);
+    }
+    let newest = clients.last_mut().unwrap();
+    newest.expect_error(2, "rpc", json!({"method": "a"}), 108);
 }
