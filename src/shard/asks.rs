@@ -104,6 +104,8 @@ pub enum Action {
         /// What others see of the connection from now on; empty to leave it.
         info: Bytes,
     },
+    /// Nothing: say how many they are.
+    Number,
     /// Say how many they are and what they listen to: all channels whose names match, or none if there is no
     /// pattern.
     Count {

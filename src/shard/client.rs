@@ -8,6 +8,7 @@ use crate::hub::{ClientInfo, Encoding, Key, Publication, Since};
 use crate::proto::centrifuge::filter::Filter;
 use crate::proto::centrifuge::{Command, Format, Method};
 
+use super::census::Census;
 use super::hooks::Hook;
 use super::session::Subscription;
 
@@ -100,6 +101,8 @@ pub(super) enum Awaited {
     Presence(u32),
     /// How many are there. The command's id.
     PresenceStats(u32),
+    /// How many connections its user has.
+    Census(Box<Census>),
     /// What the backend says.
     Hook(Hook),
     /// Keys that its token may be good by.
@@ -240,6 +243,11 @@ impl Client {
         tag
     }
 
+    /// Goes on waiting under a tag that was taken out.
+    pub fn wait_on(&mut self, tag: u32, what: Awaited) {
+        self.waiting.push(Waiting { tag, what });
+    }
+
     /// Takes out what is waited for under `tag`.
     pub fn take_waiting(&mut self, tag: u32) -> Option<Awaited> {
         let at = self.waiting.iter().position(|waiting| waiting.tag == tag)?;
@@ -249,7 +257,7 @@ impl Client {
     /// Whether it is not known yet who the client is, though it asked to be let in.
     pub fn awaits_admission(&self) -> bool {
         self.waiting.iter().any(|waiting| match &waiting.what {
-            Awaited::Hook(Hook::Connect(..)) => true,
+            Awaited::Hook(Hook::Connect(..)) | Awaited::Census(_) => true,
             Awaited::Keys(command) => matches!(command.method, Method::Connect(_)),
             _ => false,
         })

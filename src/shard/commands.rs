@@ -490,9 +490,11 @@ impl Core {
         let Some(awaited) = client.take_waiting(asker.tag) else {
             return;
         };
-        if let Awaited::Subscribe(wanted) = awaited {
-            return self.recovered(key, *wanted, answer);
-        }
+        let awaited = match awaited {
+            Awaited::Subscribe(wanted) => return self.recovered(key, *wanted, answer),
+            Awaited::Census(census) => return self.counted(asker, census, &answer),
+            awaited => awaited,
+        };
         let mut out = Vec::new();
         self.reply_answer(key, awaited, answer, &mut out);
         self.say(key, &out);
@@ -554,6 +556,7 @@ impl Core {
             (
                 Awaited::Subscribe(_)
                 | Awaited::Publish(_)
+                | Awaited::Census(_)
                 | Awaited::Hook(_)
                 | Awaited::Keys(_)
                 | Awaited::Admission(_),

@@ -74,9 +74,7 @@ impl Core {
         self.client_mut(key)?.progress = Progress::Connecting;
         self.keep_emulated_headers(key, &request);
         let done = match self.admit_client(&request) {
-            Ok(Admission::Granted(admitted)) => {
-                return self.connect(key, id, *admitted, &request, out);
-            }
+            Ok(Admission::Granted(admitted)) => self.connect(key, id, *admitted, &request, out),
             Ok(Admission::Ask(endpoint)) => self.ask_connect(key, id, &request, endpoint),
             Err(refusal) => Err(refusal),
         };
@@ -133,7 +131,7 @@ impl Core {
     }
 
     /// Lets a client in, with the subscriptions it gets without asking. It is told when they are made.
-    pub(super) fn connect(
+    pub(super) fn let_in(
         &mut self,
         key: Key,
         id: u32,

@@ -22,6 +22,7 @@
 //! | `scribe` | publications in every form |
 //! | `client` | a Centrifuge client |
 //! | `backend`, `hooks`, `jwks` | what the backend is asked about clients, and keys of tokens that are fetched |
+//! | `census` | how many connections a user has |
 //! | `connecting`, `commands`, `subscriptions` | how it is let in, what it wants, its subscriptions |
 //! | `talk` | pings and disconnects, in the words of each carrier |
 //! | `users` | the connections of a user |
@@ -38,6 +39,7 @@ mod admission;
 mod asks;
 mod backend;
 mod baton;
+mod census;
 mod channels;
 mod client;
 mod commands;

@@ -174,7 +174,7 @@ impl Core {
                 expire_at_s,
                 info,
             } => self.refresh_ordered(key, *expired, *expire_at_s, info),
-            Action::Count { .. } => {}
+            Action::Number | Action::Count { .. } => {}
         }
     }
 

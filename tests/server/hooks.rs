@@ -126,7 +126,7 @@ impl Client {
     fn open(server: &Server, headers: &str) -> Self {
         let socket = server.try_websocket("/connection/websocket", headers);
         Self {
-            socket: socket.ok().expect("an upgrade"),
+            socket: socket.expect("an upgrade"),
             lines: VecDeque::new(),
         }
     }
@@ -599,4 +599,48 @@ presence = true
     }
     let newest = clients.last_mut().unwrap();
     newest.expect_error(2, "rpc", json!({"method": "a"}), 108);
+}
+
+#[test]
+fn a_user_has_no_more_connections_than_it_may() {
+    let backend = backend(|_, body| result(json!({"user": body["name"]})));
+    let url = backend.url("/connect");
+    let server = Server::with_config(&format!(
+        r#"
+shards = 2
+[client]
+user_connection_limit = 2
+[client.proxy.connect]
+enabled = true
+endpoint = "{url}"
+[[channel.namespaces]]
+name = "open"
+allow_subscribe_for_client = true
+"#
+    ));
+    let connect = |user: &str| {
+        let mut client = Client::open(&server, "");
+        let connect = json!({"id": 1, "connect": {"name": user}}).to_string();
+        let subscribe = json!({"id": 2, "subscribe": {"channel": "open:a"}}).to_string();
+        client
+            .socket
+            .send(FIN | TEXT, format!("{connect}\n{subscribe}"));
+        client
+    };
+    let mut kept: Vec<Client> = (0..2).map(|_| connect("a")).collect();
+    for client in &mut kept {
+        assert!(client.reply(1)["connect"].is_object());
+        assert!(client.reply(2)["subscribe"].is_object());
+    }
+    for _ in 0..4 {
+        connect("a").socket.expect_close(3504);
+    }
+    assert!(connect("b").reply(1)["connect"].is_object());
+    drop(kept.pop());
+    wait_until("the place of a connection that is gone is taken", || {
+        connect("a")
+            .socket
+            .try_frame()
+            .is_ok_and(|frame| frame.first == FIN | TEXT)
+    });
 }
