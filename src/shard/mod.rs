@@ -52,6 +52,8 @@ mod gather;
 mod hooks;
 mod http;
 mod inbox;
+#[cfg(test)]
+mod interleavings;
 mod jwks;
 mod local_bell;
 mod owner;
