@@ -361,7 +361,12 @@ impl Core {
         let Some(local) = wanted.local else {
             return Err(ErrorCode::Internal.into());
         };
-        let Some(place) = self.add_subscriber(local, key, encoding) else {
+        // Who has just got the newest publication has what the next difference refers to.
+        let has_newest = recovery
+            .as_ref()
+            .is_some_and(|recovery| !recovery.publications.is_empty());
+        let live = encoding.after_first().filter(|_| has_newest);
+        let Some(place) = self.add_subscriber(local, key, live.unwrap_or(encoding)) else {
             return Err(ErrorCode::Internal.into());
         };
         let position = self.local.get_mut(local).map(|channel| channel.position);
@@ -409,7 +414,7 @@ impl Core {
         let subscribed = Subscribed {
             channel: wanted.channel,
             epoch: position.map_or(String::new(), |position| position.epoch.to_string()),
-            offset: match recovered && !wanted.flags.latest_only {
+            offset: match recovered {
                 true => since_offset,
                 false => position.map_or(0, |position| position.offset),
             },
