@@ -81,7 +81,7 @@ fn every_setting_can_be_given_in_the_environment() {
         };
         // What nobody has a word on may be open for development, and this has its word now.
         let mut shown = expected.clone();
-        (setting.set)(&mut shown, setting.default_value()).unwrap();
+        setting.set(&mut shown, &setting.default_value()).unwrap();
         assert_eq!(loaded.config, shown, "{}", setting.key);
         assert_eq!(loaded.origin(setting.key), &Origin::Env(name));
     }

@@ -11,9 +11,12 @@ mod channels;
 mod chat;
 mod console;
 mod echo;
+mod listening;
 mod operations;
 mod publishing;
 mod sockjs;
+#[cfg(feature = "test-hooks")]
+mod test_hooks;
 mod uni;
 
 use crate::proto::handshake::{UpgradeCheck, check_upgrade};
@@ -145,7 +148,7 @@ const ROUTES: &[Route] = &[
     Route {
         path: Path::Is("/chat"),
         methods: READ,
-        pages: Pages::Allowed,
+        pages: Pages::AllowedMayRead,
         admit: anyone,
         answer: chat::answer,
     },
@@ -157,11 +160,18 @@ const ROUTES: &[Route] = &[
         answer: echo::answer,
     },
     Route {
-        path: Path::Is("/api/publish"),
+        path: Path::Is("/api"),
+        methods: WRITE,
+        pages: Pages::AllowedMayRead,
+        admit: api::admit_lines,
+        answer: api::answer_lines,
+    },
+    Route {
+        path: Path::Segment("/api/"),
         methods: WRITE,
         pages: Pages::AllowedMayRead,
         admit: api::admit,
-        answer: api::publish,
+        answer: api::answer,
     },
     Route {
         path: Path::Is("/metrics"),
@@ -184,6 +194,8 @@ const ROUTES: &[Route] = &[
         admit: anyone,
         answer: operations::ready,
     },
+    #[cfg(feature = "test-hooks")]
+    test_hooks::HOLD,
 ];
 
 /// Decides from the head alone. The headers are those of every answer to the request, whatever it is.

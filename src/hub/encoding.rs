@@ -72,6 +72,8 @@ pub struct Selection(u8);
 impl Selection {
     const EVENTS: u8 = 0x80;
     const BY_ID: u8 = 0x40;
+    /// All publications and nothing else.
+    pub const ALL: Self = Self(0);
     /// Filters a channel has on one shard, at most.
     pub const FILTERS_MAX: usize = 63;
 

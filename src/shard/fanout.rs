@@ -19,6 +19,7 @@ use super::client::Progress;
 use super::inbox::Message;
 use super::places::has_ids;
 use super::send::Sent;
+use super::session::Stage;
 
 /// A pass over more subscribers than these waits for the baton, where shards share cores.
 const SHORT_PASS: usize = 256;
@@ -27,7 +28,7 @@ const SHORT_PASS: usize = 256;
 pub(super) struct Pass {
     channel: Key,
     batch: Frames,
-    /// Where the channel is with the last publication of the batch.
+    /// Where the channel stands after it.
     position: Position,
 }
 
@@ -177,6 +178,12 @@ impl Core {
         }
         if let Some(after_first) = encoding.after_first() {
             subscription.encoding = after_first;
+        }
+        if matches!(session.stage, Stage::Poll(_)) {
+            let publications = pass.batch.publications_of(slot);
+            self.metrics.deliveries.add(u64::from(publications));
+            self.metrics.sends.add(1);
+            return self.answer_poll(key, &frames, publications, Some(pass.position));
         }
         if session.has_server_window() {
             frames = Cow::Owned(self.compress_for(key, &frames));

@@ -21,7 +21,7 @@ pub type PublishReply = fn(Result<Position, Refused>) -> Reply;
 pub(super) struct HttpStage {
     /// Received, not consumed.
     pub input: Vec<u8>,
-    scanner: HeadScanner,
+    pub scanner: HeadScanner,
     pub phase: Phase,
     /// Requests answered.
     pub served: u32,
@@ -33,10 +33,14 @@ pub(super) struct HttpStage {
     pub client: IpAddr,
     /// Go into the answer to the present request, whatever it is.
     pub answer_headers: Headers,
+    /// Headers of the request that begins a session which the backend gets.
+    pub kept_headers: Vec<(String, String)>,
     /// When the present phase must be over.
     pub deadline_s: u32,
     /// No request may follow the present one.
     pub is_last: bool,
+    /// Of the request of which more is being made.
+    pub connection: ConnectionPlan,
 }
 
 /// Where in an exchange the connection is.
@@ -73,6 +77,13 @@ pub(super) struct ConnectionPlan {
 }
 
 impl ConnectionPlan {
+    /// Of an answer after which the connection ends.
+    pub const LAST: Self = Self {
+        keep_alive: false,
+        is_http10: false,
+        head_only: false,
+    };
+
     /// What `request` asks for.
     pub fn of(request: &Request<'_>) -> Self {
         use crate::proto::http::{Method, Version};
@@ -139,8 +150,10 @@ impl HttpStage {
             is_proxy,
             client: peer,
             answer_headers: Headers::new(),
+            kept_headers: Vec::new(),
             deadline_s,
             is_last: false,
+            connection: ConnectionPlan::LAST,
         }
     }
 

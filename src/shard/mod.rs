@@ -13,6 +13,7 @@
 //! | `receive` | waiting for sockets, bytes in |
 //! | `requests`, `http` | of an HTTP connection: requests, answers |
 //! | `upgrade` | what an HTTP connection becomes: a WebSocket, a response that goes on |
+//! | `poll` | requests that wait for a publication |
 //! | `frames` | of a WebSocket: messages, and what they lead to |
 //! | `send` | bytes out: the one outbox and how a session ends |
 //! | `channels` | who hears of which channel, and the traffic between shards |
@@ -21,12 +22,15 @@
 //! | `gather` | requests that take the answers of several shards |
 //! | `scribe` | publications in every form |
 //! | `client` | a Centrifuge client |
+//! | `backend`, `hooks`, `jwks` | what the backend is asked about clients, and keys of tokens that are fetched |
+//! | `census` | how many connections a user has |
 //! | `connecting`, `commands`, `subscriptions` | how it is let in, what it wants, its subscriptions |
+//! | `listeners` | who may listen to what in the plain dialect |
 //! | `places` | where an event stream over several channels stands |
 //! | `emulation` | commands that come by requests of their own |
 //! | `polled` | sessions that are polled |
 //! | `talk` | pings and disconnects, in the words of each carrier |
-//! | `users` | the connections of a user |
+//! | `users`, `whereabouts` | the connections of a user, or one of them; where they are |
 //! | `fanout` | passes over the subscribers |
 //! | `baton` | turns of shards that share a core |
 //! | `timers` | deadlines: heartbeat, slow readers, time-outs |
@@ -38,7 +42,9 @@
 mod addresses;
 mod admission;
 mod asks;
+mod backend;
 mod baton;
+mod census;
 mod channels;
 mod client;
 mod commands;
@@ -49,15 +55,19 @@ mod emulation;
 mod fanout;
 mod frames;
 mod gather;
+mod hooks;
 mod http;
 mod inbox;
 #[cfg(test)]
 mod interleavings;
+mod jwks;
+mod listeners;
 mod local_bell;
 mod owner;
 mod park_flag;
 mod peer_log;
 mod places;
+mod poll;
 mod polled;
 mod publish;
 mod receive;
@@ -70,10 +80,11 @@ mod subscriptions;
 mod talk;
 mod tasks;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod timers;
 mod upgrade;
 mod users;
+mod whereabouts;
 
 // `park_flag` and `baton` name their atomics through here, so that a model checker can put its own in their place.
 use std::sync::atomic;
@@ -87,8 +98,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::auth::ApiKeys;
 use crate::clock::{Clock, seconds_ceil};
 use crate::config::Config;
+use crate::hooks::KeySource;
 use crate::hub::{
     HeartbeatTimes, IdempotencyKeys, IdempotencyLimits, Key, LocalChannels, OutboxLimits,
     OwnedChannels, OwnedLimits, Slab, Wheel,
@@ -112,7 +125,11 @@ use session::Session;
 use users::Users;
 
 pub use addresses::AddressTable;
-pub use asks::{Action, AnswerTo, Order, Overview, Question, SubscribeOrder, Whom};
+pub use asks::{
+    Action, AnswerTo, Order, Overview, Question, RecoveryWish, Revocation, RevokedTokens,
+    SubscribeOrder, Whom,
+};
+pub use backend::{Backend, HookAnswer, KeyNews, Returns};
 pub use baton::Baton;
 pub use commands::history_question;
 pub use connecting::Tokens;
@@ -121,6 +138,8 @@ pub use emulation::{Emulated, Emulation};
 pub use gather::{Awaiting, Gathering};
 pub use http::PublishReply;
 pub use inbox::{Allowance, Asker, Inbox, Link, Message, Ports, connect};
+pub use listeners::MayNotListen;
+pub use poll::{POSITION_HEADER, Page, page_parts, position_text};
 pub use polled::Polling;
 pub use publish::{PublishOptions, Submission, Submitted};
 pub use session::Purpose;
@@ -153,8 +172,14 @@ pub struct Shared {
     pub batons: Vec<Baton>,
     /// What every shard verifies tokens with, to begin with.
     pub tokens: Tokens,
+    /// Who is asked what clients may do.
+    pub backend: Backend,
     /// Names this server to its clients.
     pub node: Box<str>,
+    /// Keys of the server API.
+    pub api_keys: ApiKeys,
+    /// Makes the main thread begin the drain.
+    pub begin_drain: Box<dyn Fn() + Send + Sync>,
     /// Answers requests.
     pub handler: Handler,
     /// Log lines lost so far.
@@ -348,6 +373,8 @@ pub struct Core {
     users: Users,
     secrets: Secrets,
     tokens: Tokens,
+    /// Commands that wait for keys.
+    awaiting_keys: Vec<(KeySource, Asker)>,
     /// Local channels whose owners have yet to hear how many subscribers they have here.
     news: Vec<Key>,
     /// Away while frames are read.
@@ -413,6 +440,7 @@ impl Core {
             users: Users::default(),
             secrets: Secrets::default(),
             tokens: shared.tokens.clone(),
+            awaiting_keys: Vec::new(),
             news: Vec::new(),
             inflater: None,
             ready: VecDeque::new(),
@@ -478,6 +506,7 @@ impl Core {
         }
         match session.stage {
             session::Stage::Http(http) => self.count_request_bytes(http.held_bytes(), 0),
+            session::Stage::Poll(poll) => self.count_request_bytes(poll.input.len(), 0),
             session::Stage::Closing(closing) => self.refusing -= closing.is_refusal(),
             session::Stage::Polled(polled) => self.forget_polled(*polled),
             _ => {}
@@ -506,6 +535,11 @@ impl Core {
         self.metrics
             .request_body_bytes
             .set(self.request_bytes as u64);
+    }
+
+    /// Seconds since this shard began.
+    pub fn uptime_s(&self) -> u32 {
+        self.now_s()
     }
 
     /// True while the server is to be sent traffic.

@@ -96,7 +96,7 @@ impl Core {
             return;
         };
         if id.len() <= ID_BYTES_MAX {
-            self.scribe.mark(out, &id, false);
+            self.scribe.mark(out, &id, false, None);
         }
     }
 

@@ -138,7 +138,10 @@ impl Core {
         let Some(session) = self.sessions.get(key) else {
             return;
         };
-        let is_open = matches!(session.stage, Stage::WebSocket(_) | Stage::Stream(_));
+        let is_open = matches!(
+            session.stage,
+            Stage::WebSocket(_) | Stage::Stream(_) | Stage::Poll(_)
+        );
         if session.outbox.is_none() || is_open {
             return self.end(key, reason, false);
         }
@@ -160,6 +163,7 @@ impl Core {
         match &mut session.stage {
             Stage::Http(_) => self.receive_http(key, bytes),
             Stage::WebSocket(_) => self.receive_frames(key, bytes),
+            Stage::Poll(_) => self.receive_ahead(key, bytes),
             Stage::Closing(closing) if closing.awaits == Awaits::CloseFrame => {
                 self.await_close(key, bytes);
             }

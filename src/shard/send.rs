@@ -303,8 +303,10 @@ impl Core {
         self.refusing += closing.is_refusal();
         let stage = std::mem::replace(&mut session.stage, Stage::Closing(closing));
         self.wheel.schedule(key.slot, deadline_s);
-        if let Stage::Http(http) = stage {
-            self.count_request_bytes(http.held_bytes(), 0);
+        match stage {
+            Stage::Http(http) => self.count_request_bytes(http.held_bytes(), 0),
+            Stage::Poll(poll) => self.count_request_bytes(poll.input.len(), 0),
+            _ => {}
         }
         // It may have been paused; the client's Close, or its end, is waited for from now on.
         self.watch(key);

@@ -1,6 +1,6 @@
 //! One connection: what a shard remembers of it.
 
-use crate::hub::{Encoding, Framing, Outbox, Vitals};
+use crate::hub::{Dialect, Encoding, Framing, Outbox, Vitals};
 use crate::metrics::CloseReason;
 use crate::net::Socket;
 use crate::proto::deflate::{DeflateParams, SlidingWindow};
@@ -9,6 +9,7 @@ use crate::proto::message::MessageReader;
 use super::addresses::AddressPlace;
 use super::client::{COMMANDS_IN_FLIGHT_MAX, Client};
 use super::http::HttpStage;
+use super::poll::PollStage;
 use super::polled::PolledStage;
 
 /// Publications of one client whose answers are outstanding before it is read no further.
@@ -41,6 +42,8 @@ pub(super) enum Stage {
     Http(Box<HttpStage>),
     /// An open WebSocket.
     WebSocket(WebSocketStage),
+    /// A request that waits for a publication.
+    Poll(Box<PollStage>),
     /// A response that goes on.
     Stream(StreamStage),
     /// Polls of SockJS, none of which is this session's own.
@@ -197,6 +200,12 @@ impl Session {
             .find(|place| place.channel == channel)
     }
 
+    /// Whether it is told more than the data of publications, in JSON objects.
+    pub fn is_told_all(&self) -> bool {
+        let own = self.subscription.as_ref();
+        own.is_some_and(|own| own.encoding.dialect == Dialect::Envelope)
+    }
+
     /// Whether its publications are compressed for it alone.
     pub fn has_server_window(&self) -> bool {
         let Stage::WebSocket(websocket) = &self.stage else {
@@ -215,6 +224,8 @@ impl Session {
             // A client that does not read its answers gets no further ones.
             Stage::Http(http) => http.is_paused() || self.outbox.is_some(),
             Stage::WebSocket(websocket) => websocket.is_paused(self.outbox.is_some()),
+            // Its next requests have to wait; that it ends is noticed until they come.
+            Stage::Poll(poll) => !poll.input.is_empty(),
             // Nothing is expected of it but its end.
             Stage::Stream(_) => false,
             Stage::Polled(_) => true,

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::hub::{Framing, HeartbeatTimes, Key, Vitals};
 use crate::metrics::CloseReason;
 use crate::proto::centrifuge::{Disconnect, PushEvent, encode_ping};
-use crate::proto::frame::Opcode;
+use crate::proto::frame::{Opcode, encode_frame};
 use crate::proto::http::LAST_CHUNK;
 use crate::proto::sockjs::BadMessages;
 use crate::proto::{sockjs, sse};
@@ -15,6 +15,10 @@ use super::session::{Purpose, Stage};
 
 /// An unmasked WebSocket Ping without payload.
 const PING: &[u8] = &[0x89, 0x00];
+/// The heartbeat of the plain dialect, where it has words: a page's script sees no Ping.
+pub(super) const HEARTBEAT: &[u8] = b"{}";
+/// Clients that are told of every heartbeat wait no longer for one, in seconds.
+pub(super) const SILENCE_MAX_S: u32 = 30;
 
 impl Core {
     /// Ends a session of the Centrifuge protocol, in the words of its carrier.
@@ -89,8 +93,24 @@ impl Core {
                 },
                 max_missed: 1,
             },
+            _ if self.has_heartbeats(key) => {
+                let times = self.limits.heartbeat;
+                HeartbeatTimes {
+                    ping_interval_s: times.ping_interval_s.min(SILENCE_MAX_S),
+                    pong_timeout_s: times.pong_timeout_s.min(SILENCE_MAX_S),
+                    ..times
+                }
+            }
             _ => self.limits.heartbeat,
         }
+    }
+
+    /// Whether a session is sent heartbeats that its client sees.
+    fn has_heartbeats(&self, key: Key) -> bool {
+        let session = self.sessions.get(key);
+        session.is_some_and(|session| {
+            matches!(session.stage, Stage::Stream(_)) || session.is_told_all()
+        })
     }
 
     /// A client is let in: its pings begin.
@@ -125,6 +145,11 @@ impl Core {
             return self.say(key, &out);
         }
         match self.stage(key) {
+            Some(Stage::WebSocket(_)) if self.has_heartbeats(key) => {
+                out.extend_from_slice(PING);
+                encode_frame(&mut out, Opcode::Text, HEARTBEAT);
+                self.send(key, out);
+            }
             Some(Stage::WebSocket(_)) => self.send(key, Bytes::from_static(PING)),
             Some(Stage::Stream(stream)) => {
                 let mut ping = Vec::new();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::SockRef;
 
-use crate::auth::{Revocations, TokenSettings, TokenVerifier};
+use crate::auth::{ApiKeys, Revocations, TokenSettings, TokenVerifier};
 use crate::config::Config;
 use crate::endpoints;
 use crate::hub::Key;
@@ -29,21 +29,21 @@ const RECEIVE_BUFFER_BYTES: usize = 64 * 1024;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The cores of a server, driven by hand.
-pub(super) struct Bed {
+pub(crate) struct Bed {
     pub cores: Vec<Core>,
     pub inboxes: Vec<Inbox>,
     scratch: Vec<u8>,
 }
 
 /// A connection, seen from both sides.
-pub(super) struct Client {
+pub(crate) struct Client {
     pub shard: usize,
     pub key: Key,
     pub socket: TcpStream,
 }
 
 /// Runs `test` on a server of `shards` shards, in a thread that has a ring.
-pub(super) fn with_cores(shards: usize, config: Config, test: impl FnOnce(&mut Bed)) {
+pub(crate) fn with_cores(shards: usize, config: Config, test: impl FnOnce(&mut Bed)) {
     let mut runtime = build_runtime().unwrap();
     runtime.block_on(async { test(&mut Bed::new(shards, config)) });
 }
@@ -54,7 +54,7 @@ impl Bed {
         let bells: Vec<_> = (0..shards)
             .map(|_| Arc::new(Doorbell::open().unwrap()))
             .collect();
-        let (ports, _) = connect(&bells, config.inbox.messages, 1 << 20);
+        let (ports, _) = connect(&bells, 1, config.inbox.messages, 1 << 20);
         let shared = Arc::new(Shared {
             connections_per_shard: CONNECTIONS,
             metrics: (0..shards)
@@ -66,11 +66,14 @@ impl Bed {
             memory: Memory::new(&config.admission, || ()),
             batons: Vec::new(),
             tokens: Tokens {
-                connect: TokenVerifier::new(&TokenSettings::default()).unwrap(),
-                subscribe: TokenVerifier::new(&TokenSettings::default()).unwrap(),
+                connect: verifier(&config),
+                subscribe: verifier(&config),
                 revocations: Revocations::new(100),
             },
+            backend: super::Backend::default(),
             node: "test".into(),
+            api_keys: ApiKeys::default(),
+            begin_drain: Box::new(|| ()),
             handler: endpoints::HANDLER,
             log_lines_dropped: || 0,
             config,
@@ -123,6 +126,18 @@ impl Bed {
         let head = client.head();
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
         client
+    }
+
+    /// A request of its own connection: the status and the body of the answer.
+    pub fn post(&mut self, shard: usize, path: &str, headers: &str, body: &str) -> (u16, String) {
+        let mut client = self.connect(shard);
+        let length = body.len();
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+        );
+        self.say(&mut client, request.as_bytes());
+        self.pass_messages();
+        client.response()
     }
 
     /// The client sends, and its shard receives.
@@ -235,6 +250,22 @@ impl Client {
         chunk
     }
 
+    /// Reads one answer: its status and its body.
+    pub fn response(&mut self) -> (u16, String) {
+        let head = self.head();
+        let status = head.get(9..12).unwrap().parse().unwrap();
+        let length = head
+            .to_lowercase()
+            .split_once("content-length: ")
+            .map(|(_, rest)| {
+                let digits = rest.split('\r').next().unwrap();
+                digits.parse().unwrap()
+            });
+        let mut body = vec![0; length.unwrap_or(0)];
+        self.socket.read_exact(&mut body).unwrap();
+        (status, String::from_utf8(body).unwrap())
+    }
+
     /// Reads one frame: its first byte and its payload.
     pub fn frame(&mut self) -> (u8, Vec<u8>) {
         let mut header = [0; 2];
@@ -270,11 +301,19 @@ impl Client {
 }
 
 /// An opening handshake.
-pub(super) fn upgrade(path: &str) -> String {
+pub(crate) fn upgrade(path: &str) -> String {
     format!(
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
     )
+}
+
+fn verifier(config: &Config) -> TokenVerifier {
+    let settings = TokenSettings {
+        hmac_secret_key: config.client.token.hmac_secret_key.clone(),
+        ..TokenSettings::default()
+    };
+    TokenVerifier::new(&settings).unwrap()
 }
 
 fn await_ready(socket: &Socket, readiness: PollFlags) {

@@ -61,6 +61,7 @@ impl Core {
                 return self.wheel.schedule(key.slot, closing.deadline_s);
             }
             Stage::Http(http) => http.deadline_s,
+            Stage::Poll(poll) => poll.deadline_s,
             Stage::WebSocket(websocket) => match websocket.message_deadline_s {
                 0 => session.vitals.deadline_s(),
                 message_s => session.vitals.deadline_s().min(message_s),
@@ -101,6 +102,11 @@ impl Core {
             (Stage::Http(http), None) => {
                 if now_s >= http.deadline_s {
                     self.expire_http(key);
+                }
+            }
+            (Stage::Poll(poll), None) => {
+                if now_s >= poll.deadline_s {
+                    self.answer_poll(key, &[], 0, None);
                 }
             }
             (Stage::WebSocket(websocket), None) => {
