@@ -200,6 +200,10 @@
 //! | baton | Held by one shard of a core at a time, for one long pass; the others queue for it |
 //! | slice | A bounded number of sends, after which the ring is served |
 //! | coalesced | Of a send: it carried more than one publication |
+//! | carrier | What brings a client's messages and takes the server's: a WebSocket, a stream and posts, polls |
+//! | emulation | Commands come by posts of their own, since the session's connection goes one way |
+//! | polled session | One without a connection of its own: SockJS clients poll it, on the shard a keyed hash of its id names |
+//! | receiver | A poll that waits for what a polled session is sent next |
 //! | outbox | A session's bytes that the kernel would not take. It does not exist while the kernel takes everything |
 //! | slow consumer | A session whose outbox is too full, or full for too long |
 //! | inbox | A shard's queue of messages from other shards |
