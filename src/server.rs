@@ -18,7 +18,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
-use crate::auth::{JwkSet, Revocations, TokenSettings, TokenVerifier};
+use crate::auth::{ApiKeys, JwkSet, Revocations, Scope, TokenSettings, TokenVerifier};
 use crate::config::{Config, TokenConfig};
 use crate::limits::Plan;
 use crate::memory::Memory;
@@ -103,7 +103,7 @@ fn serve(
         mut links,
         backend,
     } = wire(config, plan.shards)?;
-    let shared = Arc::new(share(config, plan, collect, backend)?);
+    let shared = Arc::new(share(config, plan, collect, backend, events.clone())?);
     shared.memory.sample();
     start_shards(&shared, ports, &doors, &events, &inbox)?;
     await_serving(&shared, &inbox)?;
@@ -143,7 +143,13 @@ fn wire(config: &Config, shards: usize) -> Result<Wiring, Failure> {
     })
 }
 
-fn share(config: &Config, plan: &Plan, collect: fn(), backend: Backend) -> Result<Shared, Failure> {
+fn share(
+    config: &Config,
+    plan: &Plan,
+    collect: fn(),
+    backend: Backend,
+    events: Sender<Event>,
+) -> Result<Shared, Failure> {
     Ok(Shared {
         config: config.clone(),
         connections_per_shard: plan.connections_per_shard,
@@ -158,9 +164,38 @@ fn share(config: &Config, plan: &Plan, collect: fn(), backend: Backend) -> Resul
         tokens: tokens(config)?,
         backend,
         node: format!("{:016x}", fastrand::u64(..)).into(),
+        api_keys: api_keys(config)?,
+        begin_drain: Box::new(move || {
+            // The main thread is there as long as the process is.
+            let _ = events.send(Event::Signal);
+        }),
         handler: endpoints::HANDLER,
         log_lines_dropped: log::dropped_lines,
     })
+}
+
+/// Who may use the server API.
+fn api_keys(config: &Config) -> Result<ApiKeys, Failure> {
+    let mut keys = ApiKeys::default();
+    let all_or = |list: &[String]| match list {
+        [] => vec!["*".to_owned()],
+        list => list.to_vec(),
+    };
+    let full = config.full_api_keys().map(|key| (key, Scope::all()));
+    let scoped = config.http_api_keys.iter().map(|key| {
+        let scope = Scope {
+            methods: all_or(&key.methods),
+            channels: all_or(&key.channels),
+        };
+        (key.key.as_str(), scope)
+    });
+    for (key, scope) in full.chain(scoped) {
+        keys.add(key, scope).map_err(|error| Failure {
+            text: format!("api_keys, http_api.key and http_api.keys: {error}"),
+            code: 2,
+        })?;
+    }
+    Ok(keys)
 }
 
 /// Revoked tokens and users that are remembered, at most.

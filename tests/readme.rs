@@ -55,7 +55,7 @@ fn the_table_of_urls_is_that_of_the_routes() {
     let (start, end) = section(&readme, "urls");
     let named: BTreeSet<String> = backticked(&readme[start..end])
         .filter_map(|code| code.split(' ').find(|word| word.starts_with('/')))
-        .map(|path| path.replace("{channel}", ""))
+        .map(|path| path.replace("{channel}", "").replace("{method}", ""))
         .collect();
     let routes = fs::read_to_string(root().join("src/endpoints/mod.rs")).unwrap();
     let routed: BTreeSet<String> = routes
@@ -144,6 +144,7 @@ fn the_close_codes_of_this_server_are_explained() {
         CloseCode::PolicyViolation,
         CloseCode::MessageTooBig,
         CloseCode::TryAgainLater,
+        CloseCode::CannotResume,
         CloseCode::SlowConsumer,
         CloseCode::HeartbeatTimeout,
     ];

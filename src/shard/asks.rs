@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::auth::Overrides;
 use crate::hub::{
     ClientInfo, Direction, Glob, Key, Limit, Page, Position, PresenceStats, Recovery, Refused,
     Since, Unrecoverable,
 };
 
+use super::emulation::Emulation;
 use super::inbox::Asker;
 
 /// A question to the owner of a channel.
@@ -52,6 +54,8 @@ pub struct RecoveryWish {
     pub since: Option<Since>,
     /// The newest publication only, whatever is missing between.
     pub latest_only: bool,
+    /// If it is much, the first part will do: the client asks again.
+    pub in_pages: bool,
 }
 
 /// Something to be done with the connections of a user, or with one of them.
@@ -104,6 +108,8 @@ pub enum Action {
         /// What others see of the connection from now on; empty to leave it.
         info: Bytes,
     },
+    /// Refuse tokens, whosever connections are meant.
+    Revoke(Arc<Revocation>),
     /// Nothing: say how many they are.
     Number,
     /// Say how many they are and what they listen to: all channels whose names match, or none if there is no
@@ -127,6 +133,31 @@ pub struct SubscribeOrder {
     pub expire_at_s: i64,
     /// What the client has.
     pub since: Option<Since>,
+    /// Options of the channel that are different for it.
+    pub overrides: Overrides,
+}
+
+/// Tokens that are good no more.
+#[derive(Debug)]
+pub struct Revocation {
+    /// Which.
+    pub tokens: RevokedTokens,
+    /// Until then, in Unix seconds; by then they have expired anyway.
+    pub until_s: i64,
+}
+
+/// Which tokens are revoked.
+#[derive(Debug)]
+pub enum RevokedTokens {
+    /// Those of a user, whose clients are disconnected.
+    OfUser {
+        /// Whose.
+        user: Arc<str>,
+        /// Only those issued before, in Unix seconds; `None` for all.
+        issued_before_s: Option<i64>,
+    },
+    /// The one with this name (`jti`).
+    Named(Box<str>),
 }
 
 /// An answer on its way to the shard that asked.
@@ -157,7 +188,11 @@ pub enum AnswerTo {
     Overview(Box<Overview>),
     /// To a publication: its place, or why it has none.
     Published(Result<Position, Refused>),
-    /// The channel cannot be opened.
+    /// To commands that came by a request.
+    Emulation(Emulation),
+    /// To a poll: a frame of SockJS.
+    Polled(Bytes),
+    /// There is no room: the channel cannot be opened, or the tokens cannot be remembered.
     Refused,
 }
 
@@ -170,7 +205,9 @@ pub struct Overview {
     pub users: u64,
     /// Subscriptions.
     pub subscriptions: u64,
-    /// Channels with subscribers and how many those are; of owned channels.
+    /// Channels that have subscribers on any shard.
+    pub subscribed_channels: u64,
+    /// Channels and how many subscribers they have here; together, once for each shard.
     pub channels: Vec<(Arc<str>, u64)>,
 }
 
@@ -180,6 +217,7 @@ impl Overview {
         self.clients += other.clients;
         self.users += other.users;
         self.subscriptions += other.subscriptions;
+        self.subscribed_channels += other.subscribed_channels;
         self.channels.extend(other.channels);
     }
 }

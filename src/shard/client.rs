@@ -10,6 +10,7 @@ use crate::proto::centrifuge::{Command, Format, Method};
 
 use super::census::Census;
 use super::hooks::Hook;
+use super::places::Place;
 use super::session::Subscription;
 
 /// Commands of one client whose answers are outstanding before it is read no further.
@@ -23,6 +24,8 @@ pub(super) struct Client {
     /// It only listens: pushes are all it gets.
     pub is_uni: bool,
     pub progress: Progress,
+    /// It is counted among those that were let in.
+    pub is_counted: bool,
     /// A ping is out that nobody has answered.
     pub owes_pong: bool,
     /// Pings are the WebSocket's own.
@@ -77,6 +80,8 @@ pub(super) struct Rare {
     pub connecting: Option<Connecting>,
     /// What the backend gave it to be handed back with each call; raw JSON or nothing.
     pub meta: Bytes,
+    /// Where it stands in its channels, if its events have ids.
+    pub places: Vec<Place>,
     /// Headers of its request that the backend gets; names in lower case.
     pub headers: Vec<(String, String)>,
     /// Names the session in requests over other connections: nobody else knows it.
@@ -212,6 +217,7 @@ impl Rare {
             && self.meta.is_empty()
             && self.headers.is_empty()
             && self.session.is_none()
+            && self.places.is_empty()
     }
 }
 
@@ -223,6 +229,7 @@ impl Client {
             format,
             is_uni,
             progress: Progress::New,
+            is_counted: false,
             owes_pong: false,
             pings_by_frame: false,
             ping_interval_s: 0,

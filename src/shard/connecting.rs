@@ -8,6 +8,7 @@ use crate::auth::{Revocations, SubscriptionClaims, TokenError, TokenVerifier};
 use crate::clock::unix_ms;
 use crate::hub::{ClientInfo, Key};
 use crate::metrics::CloseReason;
+use crate::proto::centrifuge::filter::Filter;
 use crate::proto::centrifuge::values::{
     ConnectRequest, ConnectResult, RefreshResult, SubRefreshRequest, SubRefreshResult,
     SubscribeRequest, SubscribeResult,
@@ -20,7 +21,7 @@ use super::Core;
 use super::backend::Endpoint;
 use super::client::{Connecting, Origin, Progress};
 use super::commands::{Refusal, ttl_s};
-use super::subscriptions::Permit;
+use super::subscriptions::{Permit, Verdict};
 
 /// The server's version, as clients are told.
 pub(super) const VERSION: &str = concat!("longwire ", env!("CARGO_PKG_VERSION"));
@@ -155,6 +156,7 @@ impl Core {
         for (request, _) in &subs {
             self.options_of(&request.channel)?;
         }
+        let is_uni = self.client(key)?.is_uni;
         let client = self.client_mut(key)?;
         client.info = Arc::new(ClientInfo {
             user: admitted.user,
@@ -164,7 +166,12 @@ impl Core {
         client.expires_s = expires_s;
         client.ping_interval_s = u16::try_from(ping_s).unwrap_or(u16::MAX);
         client.pong_timeout_s = u16::try_from(pong_s).unwrap_or(u16::MAX);
-        let rare = client.rare_mut();
+        let mut subs = subs;
+        if is_uni {
+            let asked_for = self.subscriptions_asked_for(key, &subs, request);
+            subs.extend(asked_for);
+        }
+        let rare = self.client_mut(key)?.rare_mut();
         rare.meta = admitted.meta;
         rare.connecting = Some(Connecting {
             command: id,
@@ -218,6 +225,35 @@ impl Core {
         all
     }
 
+    /// What a client that only listens asks for, as far as it could subscribe to it.
+    fn subscriptions_asked_for(
+        &self,
+        key: Key,
+        given: &[(SubscribeRequest, Permit)],
+        request: &ConnectRequest,
+    ) -> Vec<(SubscribeRequest, Permit)> {
+        let most = self.shared.config.client.limits.channel_limit as usize;
+        let is_given = |channel: &str| given.iter().any(|(sub, _)| sub.channel == channel);
+        let asked_for = request.subs.iter();
+        asked_for
+            .filter(|(channel, _)| !is_given(channel))
+            .filter_map(|(channel, wish)| {
+                let sub = SubscribeRequest {
+                    channel: channel.clone(),
+                    recoverable: true,
+                    ..wish.clone()
+                };
+                let (options, _) = self.check_subscribe(key, &sub).ok()?;
+                match self.permit_subscribe(key, &sub, options) {
+                    Ok(Verdict::Granted(permit)) => Some((sub, permit)),
+                    // The backend gives such channels with its answer to the request to connect.
+                    Ok(Verdict::Ask(_)) | Err(_) => None,
+                }
+            })
+            .take(most.saturating_sub(given.len()))
+            .collect()
+    }
+
     fn begin_server_side(&mut self, key: Key, request: &SubscribeRequest, permit: Permit) {
         let begun = self.try_server_side(key, request, permit, Origin::Connect);
         if begun.is_err() {
@@ -240,7 +276,11 @@ impl Core {
             let client = core.client(key);
             client.is_ok_and(|client| client.is_subscribing(&request.channel))
         };
-        self.begin_subscribe(key, wanted, None, &mut nothing)?;
+        let filter = match request.filter.clone() {
+            Some(node) => Some(Filter::compile(node).map_err(|_| ErrorCode::BadRequest)?),
+            None => None,
+        };
+        self.begin_subscribe(key, wanted, filter, &mut nothing)?;
         if origin == Origin::Connect && !is_waiting(self) {
             self.finish_connecting(key);
         }
@@ -261,6 +301,7 @@ impl Core {
             self.answer_connect(key, &mut out);
             self.say(key, &out);
             self.release_held(key);
+            self.say_id(key);
             self.resume(key);
         }
     }

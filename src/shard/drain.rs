@@ -4,9 +4,17 @@ use crate::hub::Key;
 use crate::metrics::CloseReason;
 use crate::proto::centrifuge::Disconnect;
 use crate::proto::close::CloseCode;
+use crate::proto::envelope;
+use crate::proto::frame::Opcode;
 
 use super::session::Stage;
 use super::{Core, Reply};
+
+/// What clients are told.
+const GOING_AWAY: &str = "server is going away";
+
+/// The time within which clients come back that were told when to, in milliseconds.
+const RETRY_SPREAD_MS: u32 = 5_000;
 
 impl Core {
     /// From now on no connection outlives its present exchange.
@@ -40,6 +48,21 @@ impl Core {
         }
     }
 
+    /// Tells a client of the plain dialect that its connection ends, if its form has words for that.
+    fn say_goodbye(&mut self, key: Key) {
+        let Some(session) = self.sessions.get(key) else {
+            return;
+        };
+        if !session.is_told_all() {
+            return;
+        }
+        let retry_after_ms = self.random.u32(100..RETRY_SPREAD_MS);
+        let mut message = Vec::new();
+        let code = CloseCode::GoingAway.code();
+        envelope::append_disconnect(&mut message, code, GOING_AWAY, retry_after_ms);
+        self.say_as(key, Opcode::Text, &message);
+    }
+
     /// False if there was nothing to do for it.
     fn drain_session(&mut self, key: Key, is_late: bool) -> bool {
         let Some(session) = self.sessions.get_mut(key) else {
@@ -47,17 +70,23 @@ impl Core {
         };
         let is_client = session.client().is_some();
         match &mut session.stage {
-            Stage::WebSocket(_) | Stage::Stream(_) if is_client => {
+            Stage::WebSocket(_) | Stage::Stream(_) | Stage::Polled(_) if is_client => {
                 let reason = CloseReason::GoingAway;
                 self.disconnect(key, &Disconnect::Shutdown, reason);
                 true
             }
+            Stage::Poll(_) => {
+                self.drain_poll(key);
+                true
+            }
             Stage::Stream(_) => {
+                self.say_goodbye(key);
                 self.end_stream(key, CloseReason::GoingAway);
                 true
             }
             Stage::WebSocket(_) => {
-                let text = "server is going away";
+                self.say_goodbye(key);
+                let text = GOING_AWAY;
                 self.close(key, CloseCode::GoingAway, text, CloseReason::GoingAway);
                 true
             }
@@ -74,7 +103,7 @@ impl Core {
                 http.is_last = true;
                 false
             }
-            Stage::Closing(_) | Stage::Busy => false,
+            Stage::Closing(_) | Stage::Polled(_) | Stage::Busy => false,
         }
     }
 }

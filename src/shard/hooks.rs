@@ -144,6 +144,7 @@ impl Core {
     fn transport_of(&self, key: Key, client: &Client) -> &'static str {
         let framing = match self.stage(key) {
             Some(Stage::Stream(stream)) => stream.framing,
+            Some(Stage::Polled(_)) => Framing::SockJsItems,
             _ => Framing::WebSocket,
         };
         match (framing, client.is_uni) {
@@ -153,9 +154,13 @@ impl Core {
             (Framing::Events, true) => "uni_sse",
             (Framing::Chunks | Framing::Items, false) => "http_stream",
             (Framing::Chunks | Framing::Items, true) => "uni_http_stream",
-            (Framing::SockJsWebSocket | Framing::SockJsChunks | Framing::SockJsEvents, _) => {
-                "sockjs"
-            }
+            (
+                Framing::SockJsWebSocket
+                | Framing::SockJsChunks
+                | Framing::SockJsEvents
+                | Framing::SockJsItems,
+                _,
+            ) => "sockjs",
         }
     }
 

@@ -8,8 +8,11 @@
 
 mod admission;
 mod agents;
+mod api;
+mod carriers;
 mod churn;
 mod config_errors;
+mod curl;
 mod fuzz;
 mod harness;
 mod heartbeat;
@@ -18,6 +21,7 @@ mod http;
 mod http_vectors;
 mod limits;
 mod loadgen;
+mod loadgen_centrifuge;
 mod origins;
 mod proxies;
 mod publish;
@@ -27,5 +31,6 @@ mod seed_defects;
 mod shutdown;
 mod slow_reader;
 mod startup;
+mod transports;
 mod tungstenite;
 mod websocket;
