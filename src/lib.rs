@@ -237,6 +237,7 @@
 //! | call, outcome | One request to a target; what became of it. Every call that was taken has exactly one outcome |
 //! | breaker | Stops calls to a target that keeps failing, and probes it after a pause |
 //! | completion | The way of outcomes and keys from the hooks' thread back to the shards |
+//! | census | Counting the connections of a user over all shards before one more is let in |
 //! | key source | Where a document of keys (JWKS) is fetched from |
 //! | plan | Shards and connections of a server about to start |
 //! | token | A signed statement of who a client is, or of one subscription (JWT). What it says are its claims |
