@@ -140,7 +140,7 @@
 //! | `memory` | `config` | how much memory is used of what may be |
 //! | `log` | `config` | the lossy, bounded log writer, and limits on lines a peer can cause |
 //! | `server` | `auth`, `config`, `endpoints`, `limits`, `log`, `memory`, `metrics`, `net`, `shard` | boot order, signals, drain |
-//! | `endpoints` | `hub`, `metrics`, `proto`, `shard` | one file per thing a URL can be; of `hub` its values only |
+//! | `endpoints` | `auth`, `clock`, `config`, `hub`, `metrics`, `proto`, `shard` | one file per thing a URL can be; of `hub` its values only |
 //! | `shard` | `auth`, `clock`, `config`, `hub`, `log`, `memory`, `metrics`, `net`, `proto` | one core: sessions, fan-out, inbox, deadlines |
 //! | `hooks` | `metrics`, `net` | calls to the application's backend, in a thread of their own, off the shards |
 //! | `hub` | `proto` | who listens to what, one shard's plain data: no socket, clock or thread |
@@ -211,6 +211,7 @@
 //! | delta, patch | A publication as what differs from the one before; the bytes that say so |
 //! | tags, filter | Names and values a publisher gives; which of them a subscriber wants |
 //! | cursor | `epoch:offset`: where a client of the plain dialect stands, in one channel or several |
+//! | order | Something to be done with the connections of a user, or with one of them, wherever they are |
 //! | endpoint, route | What answers a URL; its row in `ROUTES` |
 //! | admit, answer | An endpoint's decision from the head alone; its answer to the whole request |
 //! | purpose | What a WebSocket client's messages mean: nothing (it listens), a publication, an echo |
@@ -241,7 +242,8 @@
 //! | add a setting | a row in `src/config/settings.rs`, or of a group in `src/config/channel_options.rs`, `client.rs`, `proxy.rs`; relations between settings in `src/config/rules.rs` and `client_rules.rs`; then `UPDATE_README=1 cargo test --test readme` |
 //! | add a close code | a variant of `CloseCode` in `src/proto/close.rs`, a reason in `src/metrics.rs`, a row in the README |
 //! | change what a token may say | `src/auth/claims.rs`; which are accepted, `src/auth/verifier.rs`; how keys are chosen, `src/auth/keys.rs` |
-//! | change who may publish | `src/endpoints/access.rs` |
+//! | add a method to the server API | a function in the file of `src/endpoints/api/` it belongs to, a row of `METHODS` in its `mod.rs`, a row in the README |
+//! | change who may use the server API | `src/endpoints/access.rs` |
 //! | change who is let in | `src/shard/admission.rs`, and `[admission]` in the settings |
 //! | change what a slow reader may hold | `src/hub/outbox.rs`, and `[outbox]` in the settings |
 //! | change what a client that comes back gets | `Stream` in `src/hub/history.rs` |

@@ -560,15 +560,18 @@ fn render_memory(out: &mut String, memory: &Memory) {
 }
 
 /// What the kernel says of this process.
-struct Process {
-    resident_bytes: u64,
-    cpu_s: f64,
+pub struct Process {
+    /// Resident memory.
+    pub resident_bytes: u64,
+    /// User and system CPU time in seconds.
+    pub cpu_s: f64,
+    /// Start time in Unix seconds.
     started_s: f64,
 }
 
 impl Process {
     /// Reads procfs; `None` where there is none.
-    fn read() -> Option<Self> {
+    pub fn read() -> Option<Self> {
         let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
         // The command name, the second field, may hold spaces; it ends at the last parenthesis.
         let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();

@@ -18,7 +18,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
-use crate::auth::{JwkSet, Revocations, TokenSettings, TokenVerifier};
+use crate::auth::{ApiKeys, JwkSet, Revocations, Scope, TokenSettings, TokenVerifier};
 use crate::config::{Config, TokenConfig};
 use crate::limits::Plan;
 use crate::memory::Memory;
@@ -98,7 +98,7 @@ fn serve(
     let doors = doors(config)?;
     let (events, inbox) = unbounded();
     watch_signals(events.clone()).map_err(|error| Failure::new(error.to_string()))?;
-    let shared = Arc::new(share(config, plan, collect)?);
+    let shared = Arc::new(share(config, plan, collect, events.clone())?);
     shared.memory.sample();
     let mut links = start_shards(&shared, &doors, &events, &inbox)?;
     await_serving(&shared, &inbox)?;
@@ -108,7 +108,12 @@ fn serve(
     drain(&shared, &mut links, &inbox)
 }
 
-fn share(config: &Config, plan: &Plan, collect: fn()) -> Result<Shared, Failure> {
+fn share(
+    config: &Config,
+    plan: &Plan,
+    collect: fn(),
+    events: Sender<Event>,
+) -> Result<Shared, Failure> {
     Ok(Shared {
         config: config.clone(),
         connections_per_shard: plan.connections_per_shard,
@@ -122,9 +127,38 @@ fn share(config: &Config, plan: &Plan, collect: fn()) -> Result<Shared, Failure>
         batons: batons(config, plan.shards),
         tokens: tokens(config)?,
         node: format!("{:016x}", fastrand::u64(..)).into(),
+        api_keys: api_keys(config)?,
+        begin_drain: Box::new(move || {
+            // The main thread is there as long as the process is.
+            let _ = events.send(Event::Signal);
+        }),
         handler: endpoints::HANDLER,
         log_lines_dropped: log::dropped_lines,
     })
+}
+
+/// Who may use the server API.
+fn api_keys(config: &Config) -> Result<ApiKeys, Failure> {
+    let mut keys = ApiKeys::default();
+    let all_or = |list: &[String]| match list {
+        [] => vec!["*".to_owned()],
+        list => list.to_vec(),
+    };
+    let full = config.full_api_keys().map(|key| (key, Scope::all()));
+    let scoped = config.http_api_keys.iter().map(|key| {
+        let scope = Scope {
+            methods: all_or(&key.methods),
+            channels: all_or(&key.channels),
+        };
+        (key.key.as_str(), scope)
+    });
+    for (key, scope) in full.chain(scoped) {
+        keys.add(key, scope).map_err(|error| Failure {
+            text: format!("api_keys, http_api.key and http_api.keys: {error}"),
+            code: 2,
+        })?;
+    }
+    Ok(keys)
 }
 
 /// Revoked tokens and users that are remembered, at most.

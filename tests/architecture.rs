@@ -383,9 +383,12 @@ fn sources() -> Vec<Source> {
 /// True for a file that its folder's `mod.rs` declares for tests only.
 fn is_for_tests(path: &Path) -> bool {
     let name = path.file_stem().unwrap().display();
-    let declaration = format!("#[cfg(test)]\nmod {name};");
     let parent = root().join(path.with_file_name("mod.rs"));
-    fs::read_to_string(parent).is_ok_and(|parent| parent.contains(&declaration))
+    fs::read_to_string(parent).is_ok_and(|parent| {
+        ["", "pub(crate) "]
+            .iter()
+            .any(|visibility| parent.contains(&format!("#[cfg(test)]\n{visibility}mod {name};")))
+    })
 }
 
 fn find_rust(folder: &Path, paths: &mut Vec<PathBuf>) {

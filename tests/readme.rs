@@ -51,7 +51,7 @@ fn the_table_of_urls_is_that_of_the_routes() {
     let (start, end) = section(&readme, "urls");
     let named: BTreeSet<String> = backticked(&readme[start..end])
         .filter_map(|code| code.split(' ').find(|word| word.starts_with('/')))
-        .map(|path| path.replace("{channel}", ""))
+        .map(|path| path.replace("{channel}", "").replace("{method}", ""))
         .collect();
     let routes = fs::read_to_string(root().join("src/endpoints/mod.rs")).unwrap();
     let routed: BTreeSet<String> = routes

@@ -100,11 +100,20 @@ impl ApiKeys {
 }
 
 impl ApiKey {
-    /// Whether it may call this method on this channel; `None` for methods that are about none.
-    pub fn may(&self, method: &str, channel: Option<&str>) -> bool {
-        let is_any = |patterns: &[String], text| patterns.iter().any(|glob| is_match(glob, text));
+    /// Whether it may call this method, on some channel at least.
+    pub fn may_call(&self, method: &str) -> bool {
         is_any(&self.scope.methods, method)
-            && channel.is_none_or(|channel| is_any(&self.scope.channels, channel))
+    }
+
+    /// Whether it may call this method on this channel; `None` for methods that are about none in particular, which
+    /// takes a key for all channels.
+    pub fn may(&self, method: &str, channel: Option<&str>) -> bool {
+        let channels = &self.scope.channels;
+        self.may_call(method)
+            && match channel {
+                Some(channel) => is_any(channels, channel),
+                None => channels.iter().any(|glob| glob == "*"),
+            }
     }
 }
 
@@ -133,6 +142,10 @@ impl Padded {
     fn ct_eq(&self, other: &Self) -> Choice {
         self.bytes.ct_eq(&other.bytes) & self.len.ct_eq(&other.len)
     }
+}
+
+fn is_any(globs: &[String], text: &str) -> bool {
+    globs.iter().any(|glob| is_match(glob, text))
 }
 
 /// Whether `text` has the form of `glob`. Only the last `*` is ever tried again, so the time is at most the product of
@@ -214,11 +227,12 @@ mod tests {
             ("publish", Some("newt:a"), false),
             ("history_remove", Some("chat"), true),
             ("disconnect", None, false),
-            ("publish", None, true),
+            ("publish", None, false),
             ("publish_all", Some("chat"), false),
         ] {
             assert_eq!(key.may(method, channel), may, "{method} {channel:?}");
         }
+        assert!(key.may_call("publish") && !key.may_call("disconnect"));
     }
 
     #[test]

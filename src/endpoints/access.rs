@@ -1,12 +1,12 @@
 //! Who may do what: API keys, local programs, web origins.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
-use subtle::ConstantTimeEq;
-
+use crate::auth::{ApiKey, ApiKeys};
 use crate::proto::http::Request;
 use crate::proto::origin::Origin;
-use crate::shard::{Core, Exchange, Headers, Reply};
+use crate::shard::{Core, Exchange, Headers, Reply, Shared};
 
 /// Headers a page may set that browsers ask about first.
 pub(super) const CORS_REQUEST_HEADERS: &str =
@@ -26,18 +26,48 @@ const FORWARDING_HEADERS: [&str; 5] = [
     "via",
 ];
 
-/// Whether the request may publish: with a key; or without one, where none is configured, from a
-/// program on this machine, or from anyone if the server is open on purpose.
-pub(super) fn may_publish(core: &Core, exchange: &Exchange<'_>) -> Result<(), Reply> {
-    let config = &core.shared.config;
-    if config.has_api_key() {
-        return has_key(exchange.request, config.full_api_keys());
+/// What whoever sent a request may do over the server API: all of it, or what its key is good for.
+#[derive(Clone, Copy)]
+pub(super) struct Right<'a>(Option<&'a ApiKey>);
+
+impl Right<'_> {
+    /// Whether a method is allowed on some channel at least.
+    pub fn allows_method(&self, method: &str) -> bool {
+        self.0.is_none_or(|key| key.may_call(method))
     }
-    if config.is_api_open() || is_local(core, exchange) {
-        return Ok(());
+
+    /// Whether a method is allowed on a channel, or if it names none, on all.
+    pub fn allows(&self, method: &str, channel: Option<&str>) -> bool {
+        self.0.is_none_or(|key| key.may(method, channel))
     }
-    let line = "publishing without an API key is for programs on this machine only: set api_keys";
+}
+
+/// What a request may do: what its key is good for; or without one, where none is configured, everything if it
+/// comes from a program on this machine, or from anyone if the server is open on purpose.
+pub(super) fn right<'s>(shared: &'s Shared, exchange: &Exchange<'_>) -> Result<Right<'s>, Reply> {
+    if shared.config.http_api.insecure {
+        return Ok(Right(None));
+    }
+    if !shared.api_keys.is_empty() {
+        return key_of(exchange.request, &shared.api_keys).map(|key| Right(Some(key)));
+    }
+    if shared.config.is_api_open() || is_local(shared, exchange) {
+        return Ok(Right(None));
+    }
+    let line = "without an API key this is for programs on this machine only: set api_keys";
     Err(Reply::text(403, line).closing())
+}
+
+/// Whether the request may publish to a channel.
+pub(super) fn may_publish(
+    core: &Core,
+    exchange: &Exchange<'_>,
+    channel: &str,
+) -> Result<(), Reply> {
+    match right(&core.shared, exchange)?.allows("publish", Some(channel)) {
+        true => Ok(()),
+        false => Err(Reply::text(403, "the API key is not good for this channel").closing()),
+    }
 }
 
 /// The page's origin, if a browser's page asks. Refuses pages of another origin than the server's own
@@ -73,41 +103,49 @@ pub(super) fn cors_headers(origin: Option<&str>) -> Headers {
     headers
 }
 
-fn has_key<'k>(request: &Request<'_>, keys: impl Iterator<Item = &'k str>) -> Result<(), Reply> {
-    let Some(given) = given_key(request) else {
-        let reply = Reply::text(401, "API key missing: send X-API-Key");
-        return Err(reply.with("WWW-Authenticate", "apikey").closing());
-    };
-    // Every key is compared, in time that does not depend on where they differ.
-    let matches = keys.fold(subtle::Choice::from(0), |found, key| {
-        found | key.as_bytes().ct_eq(given.as_bytes())
-    });
-    if bool::from(matches) {
-        return Ok(());
+/// The same with credentials: clients of the Centrifuge protocol may need their cookies, for the backend.
+pub(super) fn credentialed_cors_headers(origin: Option<&str>) -> Headers {
+    let mut headers = cors_headers(origin);
+    if origin.is_some() {
+        headers.push(("Access-Control-Allow-Credentials", "true".to_owned()));
     }
-    let reply = Reply::text(401, "API key not accepted");
-    Err(reply.with("WWW-Authenticate", "apikey").closing())
+    headers
 }
 
-/// `X-API-Key: KEY` or `Authorization: apikey KEY`.
-fn given_key<'a>(request: &Request<'a>) -> Option<&'a str> {
-    request.header("x-api-key").or_else(|| {
+fn key_of<'k>(request: &Request<'_>, keys: &'k ApiKeys) -> Result<&'k ApiKey, Reply> {
+    let refuse = |line| {
+        let reply = Reply::text(401, line).with("WWW-Authenticate", "apikey");
+        reply.closing()
+    };
+    let given = given_key(request);
+    let given = given.ok_or_else(|| refuse("API key missing: send X-API-Key"))?;
+    let key = keys.find(given.as_bytes());
+    key.ok_or_else(|| refuse("API key not accepted"))
+}
+
+/// `X-API-Key: KEY`, or `Authorization: apikey KEY`, or `?api_key=KEY`.
+fn given_key<'a>(request: &Request<'a>) -> Option<Cow<'a, str>> {
+    let authorization = || {
         let (scheme, key) = request.header("authorization")?.split_once(' ')?;
         scheme.eq_ignore_ascii_case("apikey").then_some(key.trim())
-    })
+    };
+    let header = request.header("x-api-key").or_else(authorization);
+    header
+        .map(Cow::Borrowed)
+        .or_else(|| request.query_param("api_key"))
 }
 
 /// True for a program on this machine that talks to the server itself. A Host that is not loopback is
 /// a web page whose name was pointed here (DNS rebinding); an address that is a trusted proxy's is one
 /// behind which anybody may be.
-fn is_local(core: &Core, exchange: &Exchange<'_>) -> bool {
+fn is_local(shared: &Shared, exchange: &Exchange<'_>) -> bool {
     let request = exchange.request;
     let is_forwarded = FORWARDING_HEADERS
         .iter()
         .any(|name| request.headers(name).next().is_some());
     let is_loopback = |address: IpAddr| address.to_canonical().is_loopback();
     is_loopback(exchange.client)
-        && !core.shared.trusts(exchange.client)
+        && !shared.trusts(exchange.client)
         && !is_forwarded
         && request.host().is_some_and(is_loopback_host)
 }

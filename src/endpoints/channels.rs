@@ -15,9 +15,9 @@ use super::{access, listening, publishing};
 const PREFIX: &str = "/channels/";
 
 pub(super) fn admit(core: &mut Core, exchange: &Exchange<'_>) -> Result<(), Reply> {
-    channel_of(core, exchange)?;
+    let channel = channel_of(core, exchange)?;
     if exchange.request.method == Method::Post {
-        return access::may_publish(core, exchange);
+        return access::may_publish(core, exchange, &channel);
     }
     Ok(())
 }

@@ -148,7 +148,7 @@ fn listening(
         since: since_of(exchange.request),
     };
     let dialogue = Dialogue::Plain {
-        purpose: Purpose::Ignore,
+        purpose: Purpose::Listen,
         listen: Some(listen),
     };
     Answer::Upgrade(Upgrade { carrier, dialogue })

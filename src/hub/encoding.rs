@@ -57,6 +57,8 @@ pub enum Framing {
     Items,
     /// WebSocket frames, each a SockJS array of one message.
     SockJsWebSocket,
+    /// Parts of one SockJS array: a string and a comma behind it.
+    SockJsItems,
     /// A response in chunks, each a SockJS array of one message and a line feed.
     SockJsChunks,
     /// A response in chunks, each a server-sent event with a SockJS array of one message.

@@ -142,6 +142,11 @@ impl LocalChannels {
         self.table.at_mut(slot)
     }
 
+    /// All of them, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &LocalChannel> {
+        self.table.keys().filter_map(|key| self.table.get(key))
+    }
+
     /// Removes a channel that has no subscribers left.
     pub fn remove(&mut self, key: Key) -> Option<LocalChannel> {
         let channel = self.table.remove(key)?;

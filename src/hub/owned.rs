@@ -380,6 +380,14 @@ impl OwnedChannels {
             .filter(|channel| !channel.interested().is_empty() && glob.matches(&channel.name))
     }
 
+    /// How many channels have subscribers.
+    pub fn subscribed(&self) -> usize {
+        let channels = (0..self.places()).filter_map(|place| self.table.at(place));
+        channels
+            .filter(|channel| !channel.interested().is_empty())
+            .count()
+    }
+
     /// What must outlive a restart, channel by channel: of channels that have publications or whose
     /// epoch is promised to be remembered. Presence does not: clients come back.
     pub fn export(&self, now_s: u32) -> impl Iterator<Item = ChannelState> {

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::auth::Overrides;
 use crate::hub::{
     ClientInfo, Direction, Glob, Key, Limit, Page, Position, PresenceStats, Recovery, Refused,
     Since, Unrecoverable,
 };
 
+use super::emulation::Emulation;
 use super::inbox::Asker;
 
 /// A question to the owner of a channel.
@@ -106,7 +108,9 @@ pub enum Action {
         /// What others see of the connection from now on; empty to leave it.
         info: Bytes,
     },
-    /// Say how many they are and what they listen to: all channels whose names match, or none if there is no
+    /// Refuse tokens, whosever connections are meant.
+    Revoke(Arc<Revocation>),
+    /// Say how many there are and what they listen to: all channels whose names match, or none if there is no
     /// pattern.
     Count {
         /// Which channels.
@@ -127,6 +131,31 @@ pub struct SubscribeOrder {
     pub expire_at_s: i64,
     /// What the client has.
     pub since: Option<Since>,
+    /// Options of the channel that are different for it.
+    pub overrides: Overrides,
+}
+
+/// Tokens that are good no more.
+#[derive(Debug)]
+pub struct Revocation {
+    /// Which.
+    pub tokens: RevokedTokens,
+    /// Until then, in Unix seconds; by then they have expired anyway.
+    pub until_s: i64,
+}
+
+/// Which tokens are revoked.
+#[derive(Debug)]
+pub enum RevokedTokens {
+    /// Those of a user, whose clients are disconnected.
+    OfUser {
+        /// Whose.
+        user: Arc<str>,
+        /// Only those issued before, in Unix seconds; `None` for all.
+        issued_before_s: Option<i64>,
+    },
+    /// The one with this name (`jti`).
+    Named(Box<str>),
 }
 
 /// An answer on its way to the shard that asked.
@@ -157,7 +186,11 @@ pub enum AnswerTo {
     Overview(Box<Overview>),
     /// To a publication: its place, or why it has none.
     Published(Result<Position, Refused>),
-    /// The channel cannot be opened.
+    /// To commands that came by a request.
+    Emulation(Emulation),
+    /// To a poll: a frame of SockJS.
+    Polled(Bytes),
+    /// There is no room: the channel cannot be opened, or the tokens cannot be remembered.
     Refused,
 }
 
@@ -170,7 +203,9 @@ pub struct Overview {
     pub users: u64,
     /// Subscriptions.
     pub subscriptions: u64,
-    /// Channels with subscribers and how many those are; of owned channels.
+    /// Channels that have subscribers on any shard.
+    pub subscribed_channels: u64,
+    /// Channels and how many subscribers they have here; together, once for each shard.
     pub channels: Vec<(Arc<str>, u64)>,
 }
 
@@ -180,6 +215,7 @@ impl Overview {
         self.clients += other.clients;
         self.users += other.users;
         self.subscriptions += other.subscriptions;
+        self.subscribed_channels += other.subscribed_channels;
         self.channels.extend(other.channels);
     }
 }

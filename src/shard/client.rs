@@ -8,6 +8,7 @@ use crate::hub::{ClientInfo, Encoding, Key, Publication, Since};
 use crate::proto::centrifuge::Format;
 use crate::proto::centrifuge::filter::Filter;
 
+use super::places::Place;
 use super::session::Subscription;
 
 /// Commands of one client whose answers are outstanding before it is read no further.
@@ -21,6 +22,8 @@ pub(super) struct Client {
     /// It only listens: pushes are all it gets.
     pub is_uni: bool,
     pub progress: Progress,
+    /// It is counted among those that were let in.
+    pub is_counted: bool,
     /// A ping is out that nobody has answered.
     pub owes_pong: bool,
     /// Pings are the WebSocket's own.
@@ -75,6 +78,8 @@ pub(super) struct Rare {
     pub connecting: Option<Connecting>,
     /// What the backend gave it to be handed back with each call; raw JSON or nothing.
     pub meta: Bytes,
+    /// Where it stands in its channels, if its events have ids.
+    pub places: Vec<Place>,
     /// Names the session in requests over other connections: nobody else knows it.
     pub session: Option<Box<str>>,
 }
@@ -185,6 +190,7 @@ impl Rare {
             && self.connecting.is_none()
             && self.meta.is_empty()
             && self.session.is_none()
+            && self.places.is_empty()
     }
 }
 
@@ -196,6 +202,7 @@ impl Client {
             format,
             is_uni,
             progress: Progress::New,
+            is_counted: false,
             owes_pong: false,
             pings_by_frame: false,
             ping_interval_s: 0,

@@ -70,7 +70,7 @@ impl Core {
         };
         let is_client = session.client().is_some();
         match &mut session.stage {
-            Stage::WebSocket(_) | Stage::Stream(_) if is_client => {
+            Stage::WebSocket(_) | Stage::Stream(_) | Stage::Polled(_) if is_client => {
                 let reason = CloseReason::GoingAway;
                 self.disconnect(key, &Disconnect::Shutdown, reason);
                 true
@@ -103,7 +103,7 @@ impl Core {
                 http.is_last = true;
                 false
             }
-            Stage::Closing(_) | Stage::Busy => false,
+            Stage::Closing(_) | Stage::Polled(_) | Stage::Busy => false,
         }
     }
 }

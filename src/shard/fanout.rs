@@ -17,6 +17,7 @@ use super::Core;
 use super::baton::Baton;
 use super::client::Progress;
 use super::inbox::Message;
+use super::places::has_ids;
 use super::send::Sent;
 use super::session::Stage;
 
@@ -187,6 +188,9 @@ impl Core {
         if session.has_server_window() {
             frames = Cow::Owned(self.compress_for(key, &frames));
         }
+        if has_ids(encoding) {
+            frames = Cow::Owned(self.with_id(key, pass.channel.slot, pass.position, &frames));
+        }
         let publications = pass.batch.publications_of(slot);
         if self.shared.config.fanout.coalesce || encoding.framing != Framing::WebSocket {
             return self.send_publications(key, &frames, publications, now_s);
@@ -228,10 +232,7 @@ impl Core {
         match Self::send_to(session, frames, &self.limits.outbox, now_s) {
             Sent::All(sent) => self.metrics.sent_bytes.add(sent as u64),
             Sent::Part { sent, queued } => self.note_backlog(key, sent, queued),
-            Sent::Queued(bytes) => {
-                self.metrics.outbox_bytes.add(bytes as u64);
-                self.reschedule(key);
-            }
+            Sent::Queued(bytes) => self.queued(key, bytes),
             Sent::TooSlow => self.close_slow_reader(key),
             Sent::Broken => self.end(key, CloseReason::PeerReset, false),
         }

@@ -127,7 +127,7 @@ impl Core {
                 self.publish_from_client(key, kind, payload);
             }
             Purpose::Commands => self.receive_commands(key, opcode, payload),
-            Purpose::Ignore => {}
+            Purpose::SockJs => self.receive_sockjs(key, payload),
             Purpose::Listen => {
                 let text = "clients may not publish in this channel";
                 self.close(key, CloseCode::PolicyViolation, text, CloseReason::Policy);

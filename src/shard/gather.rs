@@ -2,11 +2,14 @@
 
 use std::fmt;
 
-use super::asks::{Answer, AnswerTo, Ask, Order, Question};
+use super::asks::{Action, Answer, AnswerTo, Ask, Order, Question, Whom};
+use super::emulation::Emulated;
 use super::http::Phase;
 use super::inbox::{Asker, Message};
+use super::polled::{Poll, Polling};
 use super::publish::{Submission, Submitted};
 use super::requests::After;
+use super::whereabouts::Whereabouts;
 use super::{Core, Reply};
 use crate::hub::Key;
 
@@ -61,18 +64,52 @@ impl Gathering {
         }
     }
 
-    /// Has every shard do something with its connections. The answer counts them all.
-    pub fn order(&mut self, core: &mut Core, mut order: Order) {
-        let shards = core.shared.metrics.len();
-        order.asker = self.expect_answers(shards);
-        let connections = core.obey_here(&order);
-        let tag = order.asker.tag;
-        for shard in 0..shards as u16 {
-            if shard != core.id {
+    /// Brings commands to their session, wherever it is.
+    pub fn emulate(&mut self, core: &mut Core, emulated: Emulated) {
+        let asker = self.expect_answers(1);
+        if let Some(outcome) = core.emulate(asker, emulated) {
+            self.put(asker.tag, AnswerTo::Emulation(outcome));
+        }
+    }
+
+    /// Brings a request to the session it polls.
+    pub fn poll(&mut self, core: &mut Core, id: &str, polling: Polling) {
+        let asker = self.expect_answers(1);
+        let poll = Poll {
+            asker,
+            id: id.into(),
+            polling,
+        };
+        if let Some(answer) = core.poll(poll) {
+            self.put(asker.tag, answer);
+        }
+    }
+
+    /// Has every shard, or the one where those meant are, do something with its connections. The answer counts
+    /// them all.
+    pub fn order(&mut self, core: &mut Core, whom: Whom, action: Action) {
+        let count = core.shared.metrics.len();
+        let shards = match whom.whereabouts() {
+            Whereabouts::Anywhere => 0..count as u16,
+            Whereabouts::At { shard, .. } if usize::from(shard) < count => shard..shard + 1,
+            _ => 0..0,
+        };
+        if shards.is_empty() {
+            return self.know(AnswerTo::Connections(0));
+        }
+        let order = Order {
+            asker: self.expect_answers(shards.len()),
+            whom,
+            action,
+        };
+        for shard in shards {
+            if shard == core.id {
+                let connections = core.obey_here(&order);
+                self.put(order.asker.tag, connections);
+            } else {
                 core.tell(shard, Message::Order(Box::new(order.clone())));
             }
         }
-        self.put(tag, connections);
     }
 
     /// Puts an answer in that needs nobody.
@@ -121,6 +158,7 @@ impl Gathering {
                 some.add(*more);
                 AnswerTo::Overview(some)
             }
+            (Some(AnswerTo::Refused), _) => AnswerTo::Refused,
             (_, answer) => answer,
         });
     }

@@ -24,8 +24,11 @@
 //! | `client` | a Centrifuge client |
 //! | `connecting`, `commands`, `subscriptions` | how it is let in, what it wants, its subscriptions |
 //! | `listeners` | who may listen to what in the plain dialect |
+//! | `places` | where an event stream over several channels stands |
+//! | `emulation` | commands that come by requests of their own |
+//! | `polled` | sessions that are polled |
 //! | `talk` | pings and disconnects, in the words of each carrier |
-//! | `users` | the connections of a user |
+//! | `users`, `whereabouts` | the connections of a user, or one of them; where they are |
 //! | `fanout` | passes over the subscribers |
 //! | `baton` | turns of shards that share a core |
 //! | `timers` | deadlines: heartbeat, slow readers, time-outs |
@@ -44,6 +47,7 @@ mod commands;
 mod connecting;
 mod doorbell;
 mod drain;
+mod emulation;
 mod fanout;
 mod frames;
 mod gather;
@@ -56,7 +60,9 @@ mod local_bell;
 mod owner;
 mod park_flag;
 mod peer_log;
+mod places;
 mod poll;
+mod polled;
 mod publish;
 mod receive;
 mod requests;
@@ -68,16 +74,17 @@ mod subscriptions;
 mod talk;
 mod tasks;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod timers;
 mod upgrade;
 mod users;
+mod whereabouts;
 
 // `park_flag` and `baton` name their atomics through here, so that a model checker can put its own in their place.
 use std::sync::atomic;
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Shutdown};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -85,6 +92,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::auth::ApiKeys;
 use crate::clock::{Clock, seconds_ceil};
 use crate::config::Config;
 use crate::hub::{
@@ -110,16 +118,21 @@ use session::Session;
 use users::Users;
 
 pub use addresses::AddressTable;
-pub use asks::{Action, AnswerTo, Order, Overview, Question, RecoveryWish, SubscribeOrder, Whom};
+pub use asks::{
+    Action, AnswerTo, Order, Overview, Question, RecoveryWish, Revocation, RevokedTokens,
+    SubscribeOrder, Whom,
+};
 pub use baton::Baton;
 pub use commands::history_question;
 pub use connecting::Tokens;
 pub use doorbell::{Doorbell, DoorbellWaiter};
+pub use emulation::{Emulated, Emulation};
 pub use gather::{Awaiting, Gathering};
 pub use http::PublishReply;
 pub use inbox::{Allowance, Asker, Inbox, Link, Message, Ports, connect};
 pub use listeners::MayNotListen;
 pub use poll::{POSITION_HEADER, Page, page_parts, position_text};
+pub use polled::Polling;
 pub use publish::{PublishOptions, Submission, Submitted};
 pub use session::Purpose;
 pub use tasks::{Door, Opening, Reporter, ShardEvent, Turn, run};
@@ -153,6 +166,10 @@ pub struct Shared {
     pub tokens: Tokens,
     /// Names this server to its clients.
     pub node: Box<str>,
+    /// Keys of the server API.
+    pub api_keys: ApiKeys,
+    /// Makes the main thread begin the drain.
+    pub begin_drain: Box<dyn Fn() + Send + Sync>,
     /// Answers requests.
     pub handler: Handler,
     /// Log lines lost so far.
@@ -368,6 +385,8 @@ pub struct Core {
     drain_slot: u32,
     /// Waits for the sockets of all sessions.
     sockets: Watch,
+    /// Sessions that are polled, by their ids.
+    polled: HashMap<Box<str>, Key>,
     /// Where the sockets that are ready are listed, a turn's at a time; empty between turns.
     ready_sockets: Vec<Ready>,
 }
@@ -421,9 +440,15 @@ impl Core {
             room_told: shared.connections_per_shard,
             drain_slot: 0,
             sockets,
+            polled: HashMap::new(),
             ready_sockets: Vec::new(),
             shared,
         }
+    }
+
+    /// A number that anybody may guess.
+    pub fn random_u32(&mut self) -> u32 {
+        self.random.u32(..)
     }
 
     fn now_s(&self) -> u32 {
@@ -439,7 +464,7 @@ impl Core {
     ) -> Key {
         let deadline_s = stage.deadline_s;
         let key = self.sessions.insert(Session {
-            socket,
+            socket: Some(socket),
             is_watched: false,
             stage: session::Stage::Http(Box::new(stage)),
             outbox: None,
@@ -466,25 +491,29 @@ impl Core {
         if let Some(outbox) = &session.outbox {
             self.metrics.outbox_bytes.sub(outbox.bytes() as u64);
         }
-        match &session.stage {
+        match session.stage {
             session::Stage::Http(http) => self.count_request_bytes(http.held_bytes(), 0),
             session::Stage::Poll(poll) => self.count_request_bytes(poll.input.len(), 0),
             session::Stage::Closing(closing) => self.refusing -= closing.is_refusal(),
+            session::Stage::Polled(polled) => self.forget_polled(*polled),
             _ => {}
         }
         if let Some(place) = session.place {
             self.shared.addresses.give_back(place);
         }
+        let Some(socket) = &session.socket else {
+            return;
+        };
         if reset {
-            session.socket.reset_on_close();
+            socket.reset_on_close();
         }
         // Ends the waits on the socket, which otherwise would keep it open. A FIN before the RST would
         // look like an orderly end; only a wait for room needs it to end.
         match &session.outbox {
-            Some(_) => session.socket.shutdown(Shutdown::Both),
+            Some(_) => socket.shutdown(Shutdown::Both),
             None if !session.is_watched => {}
-            None if reset => session.socket.shutdown(Shutdown::Read),
-            None => session.socket.shutdown(Shutdown::Both),
+            None if reset => socket.shutdown(Shutdown::Read),
+            None => socket.shutdown(Shutdown::Both),
         }
     }
 
@@ -493,6 +522,11 @@ impl Core {
         self.metrics
             .request_body_bytes
             .set(self.request_bytes as u64);
+    }
+
+    /// Seconds since this shard began.
+    pub fn uptime_s(&self) -> u32 {
+        self.now_s()
     }
 
     /// True while the server is to be sent traffic.

@@ -121,7 +121,9 @@ impl Core {
         };
         match &session.stage {
             Stage::Http(_) | Stage::Busy => self.http_answered(asker, answer),
-            Stage::WebSocket(_) | Stage::Stream(_) => self.client_answered(asker, answer),
+            Stage::WebSocket(_) | Stage::Stream(_) | Stage::Polled(_) => {
+                self.client_answered(asker, answer);
+            }
             Stage::Poll(_) | Stage::Closing(_) => {}
         }
     }

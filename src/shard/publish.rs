@@ -41,7 +41,7 @@ pub struct PublishOptions {
     pub tags: Vec<(Box<str>, Box<str>)>,
     /// Subscribers that agreed to it get the difference to the publication before.
     pub uses_delta: bool,
-    /// It is not to be kept.
+    /// It is outside the stream: it gets no offset and is not kept, and who misses it does not know.
     pub skips_history: bool,
     /// Publications with the same key are one.
     pub idempotency_key: Box<str>,
@@ -110,13 +110,17 @@ impl Core {
             .delta_publish;
         let mut publication = Publication::new(kind, data, unix_ms());
         publication.extra = options.extra();
-        let stream = match options.skips_history {
-            true => StreamOptions::default(),
-            false => self.stream_options(&name),
+        let committed = match options.skips_history {
+            true => {
+                let channel = self.owned.get_mut(owned);
+                channel.map(|channel| channel.commit_outside_stream(bytes, now_s))
+            }
+            false => {
+                let stream = self.stream_options(&name);
+                self.owned
+                    .commit(owned, &mut publication, bytes, &stream, now_s)
+            }
         };
-        let committed = self
-            .owned
-            .commit(owned, &mut publication, bytes, &stream, now_s);
         let position = committed.ok_or(Refused::TooManyChannels)?;
         if let Some(channel) = self.owned.get_mut(owned) {
             channel.note_version(options.version, &options.version_epoch);

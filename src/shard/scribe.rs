@@ -76,7 +76,8 @@ impl Scribe {
             Dialect::Verbatim if !is_coded => &publication.data[..],
             _ => &message[..],
         };
-        let id = is_event_stream.then(|| {
+        // What has no offset does not change where the listener is.
+        let id = (is_event_stream && publication.offset != 0).then(|| {
             let epoch = place.epoch.to_string();
             let offset = publication.offset;
             Cursor {
@@ -124,11 +125,13 @@ impl Scribe {
     }
 
     /// Appends an event without data that says where a stream of events stands: it sets the client's last
-    /// event id, and the time after which it comes back. With a gap it says so too.
-    pub fn mark(&mut self, out: &mut Vec<u8>, cursor: &str, is_gap: bool, retry_ms: u32) {
+    /// event id, and the time after which it comes back if one is given. With a gap it says so too.
+    pub fn mark(&mut self, out: &mut Vec<u8>, cursor: &str, is_gap: bool, retry_ms: Option<u32>) {
         let mut frame = std::mem::take(&mut self.frame);
         frame.clear();
-        frame.extend_from_slice(format!("retry: {retry_ms}\n").as_bytes());
+        if let Some(retry_ms) = retry_ms {
+            frame.extend_from_slice(format!("retry: {retry_ms}\n").as_bytes());
+        }
         if is_gap {
             let event = sse::Event {
                 id: Some(cursor),
@@ -183,6 +186,7 @@ impl Scribe {
                 sse::append_event(&mut frame, &event);
                 append_chunk(out, &frame);
             }
+            Framing::SockJsItems => sockjs::append_item(out, bytes),
             Framing::SockJsChunks => {
                 sockjs::append_messages(&mut frame, [bytes]);
                 frame.push(b'\n');

@@ -10,6 +10,7 @@ use super::addresses::AddressPlace;
 use super::client::{COMMANDS_IN_FLIGHT_MAX, Client};
 use super::http::HttpStage;
 use super::poll::PollStage;
+use super::polled::PolledStage;
 
 /// Publications of one client whose answers are outstanding before it is read no further.
 pub(super) const PUBLICATIONS_IN_FLIGHT_MAX: u32 = 16;
@@ -20,7 +21,8 @@ pub(super) const PUBLICATIONS_IN_FLIGHT_MAX: u32 = 16;
 /// bytes in the channel's list: no task, no buffer, no queue. Everything else is boxed and exists only
 /// while needed.
 pub(super) struct Session {
-    pub socket: Socket,
+    /// `None` for a session that is polled.
+    pub socket: Option<Socket>,
     /// Its bytes are waited for.
     pub is_watched: bool,
     pub stage: Stage,
@@ -46,6 +48,8 @@ pub(super) enum Stage {
     Poll(Box<PollStage>),
     /// A response that goes on.
     Stream(StreamStage),
+    /// Polls of SockJS, none of which is this session's own.
+    Polled(Box<PolledStage>),
     /// Ending.
     Closing(Closing),
     /// Its HTTP stage is being worked on, outside the table.
@@ -81,8 +85,8 @@ pub enum Purpose {
     Echo,
     /// They are commands of the Centrifuge protocol.
     Commands,
-    /// Nothing, and they are forgiven.
-    Ignore,
+    /// They are frames of SockJS with such commands.
+    SockJs,
 }
 
 /// What only some open WebSockets need.
@@ -171,6 +175,7 @@ impl Session {
         match &self.stage {
             Stage::WebSocket(websocket) => websocket.extras.as_ref()?.client.as_deref(),
             Stage::Stream(stream) => stream.client.as_deref(),
+            Stage::Polled(polled) => polled.client.as_deref(),
             _ => None,
         }
     }
@@ -180,6 +185,7 @@ impl Session {
         match &mut self.stage {
             Stage::WebSocket(websocket) => websocket.extras.as_mut()?.client.as_deref_mut(),
             Stage::Stream(stream) => stream.client.as_deref_mut(),
+            Stage::Polled(polled) => polled.client.as_deref_mut(),
             _ => None,
         }
     }
@@ -224,6 +230,7 @@ impl Session {
             Stage::Poll(poll) => !poll.input.is_empty(),
             // Nothing is expected of it but its end.
             Stage::Stream(_) => false,
+            Stage::Polled(_) => true,
             // It has ended its side: there is nothing more to read.
             Stage::Closing(closing) => closing.awaits == Awaits::LastFlush,
             Stage::Busy => false,
@@ -237,7 +244,7 @@ impl WebSocketStage {
         match (&self.extras, self.purpose) {
             (_, Purpose::Echo) => has_outbox,
             (None, _) => false,
-            (Some(extras), Purpose::Commands) => {
+            (Some(extras), Purpose::Commands | Purpose::SockJs) => {
                 let waiting = extras
                     .client
                     .as_ref()

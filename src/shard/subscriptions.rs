@@ -19,6 +19,7 @@ use super::channels::Hearing;
 use super::client::{Awaited, Client, ClientSubscription, Origin, Subscribed, Wanted, WantedFlags};
 use super::commands::Refusal;
 use super::inbox::Asker;
+use super::places::has_ids;
 use super::publish::passes;
 
 /// What a token, the backend or the configuration says of a subscription that may be.
@@ -52,7 +53,7 @@ impl Core {
     }
 
     /// Checks all but the right to subscribe.
-    fn check_subscribe(
+    pub(super) fn check_subscribe(
         &self,
         key: Key,
         request: &SubscribeRequest,
@@ -105,7 +106,7 @@ impl Core {
     }
 
     /// Whether a client may subscribe, by its token, by its user or by what the options allow everybody.
-    fn permit_subscribe(
+    pub(super) fn permit_subscribe(
         &self,
         key: Key,
         request: &SubscribeRequest,
@@ -208,7 +209,8 @@ impl Core {
         let client = self.client(key)?;
         let selection = Selection::default()
             .with_events(gets_events)
-            .with_id(request.takes_channel_ids());
+            // The clients in JavaScript take ids in Protobuf for objects, and find no subscription by them.
+            .with_id(request.takes_channel_ids() && client.format == Format::Json);
         Ok(Wanted {
             channel: Arc::from(request.channel.as_str()),
             origin,
@@ -351,6 +353,9 @@ impl Core {
             .as_ref()
             .map(|recovery| recovery.position)
             .or(position);
+        if let Some(position) = position.filter(|_| wanted.flags.recoverable && has_ids(encoding)) {
+            self.note_place(key, local.slot, position);
+        }
         let publications = recovery.map_or(Vec::new(), |recovery| recovery.publications);
         let publications = match &wanted.filter {
             Some(filter) => publications
@@ -540,6 +545,9 @@ impl Core {
             return false;
         };
         let subscription = client.subscriptions.swap_remove(at);
+        if let Some(rare) = &mut client.rare {
+            rare.places.retain(|place| !place.is_in(local_slot));
+        }
         let info = Arc::clone(&client.info);
         self.left(subscription, info);
         true

@@ -7,10 +7,11 @@ use crate::metrics::CloseReason;
 use crate::proto::centrifuge::{Disconnect, PushEvent, encode_ping};
 use crate::proto::frame::{Opcode, encode_frame};
 use crate::proto::http::LAST_CHUNK;
+use crate::proto::sockjs::BadMessages;
 use crate::proto::{sockjs, sse};
 
 use super::Core;
-use super::session::Stage;
+use super::session::{Purpose, Stage};
 
 /// An unmasked WebSocket Ping without payload.
 const PING: &[u8] = &[0x89, 0x00];
@@ -23,15 +24,52 @@ impl Core {
     /// Ends a session of the Centrifuge protocol, in the words of its carrier.
     pub(super) fn disconnect(&mut self, key: Key, disconnect: &Disconnect, reason: CloseReason) {
         match self.stage(key) {
-            Some(Stage::WebSocket(_)) => {
+            Some(Stage::WebSocket(websocket)) => {
+                if websocket.purpose == Purpose::SockJs {
+                    self.close_sockjs(key, disconnect);
+                }
                 self.close_with(key, disconnect.code(), disconnect.reason(), reason);
             }
             Some(Stage::Stream(_)) => {
                 self.push(key, "", PushEvent::Disconnect(disconnect));
                 self.end_stream(key, reason);
             }
+            Some(Stage::Polled(_)) => self.disconnect_polled(key, disconnect, reason),
             _ => {}
         }
+    }
+
+    /// Tells a client of SockJS on a WebSocket that it may begin.
+    pub(super) fn open_sockjs(&mut self, key: Key) {
+        let mut frame = Vec::new();
+        sockjs::append_open(&mut frame);
+        let frame = self.encode_for(key, Opcode::Text, &frame);
+        self.send(key, frame);
+    }
+
+    /// Messages of a client of SockJS on a WebSocket.
+    pub(super) fn receive_sockjs(&mut self, key: Key, frame: &[u8]) {
+        match sockjs::parse_messages(frame) {
+            Ok(messages) if !messages.is_empty() => {
+                self.receive_commands(key, Opcode::Text, messages.join("\n").as_bytes());
+            }
+            Ok(_) | Err(BadMessages::Missing) => {}
+            Err(BadMessages::Broken) => {
+                self.disconnect(key, &Disconnect::BadRequest, CloseReason::BadCommand);
+            }
+        }
+    }
+
+    /// The end in the words of SockJS, which the WebSocket's own follow. Who does not read gets those only.
+    fn close_sockjs(&mut self, key: Key, disconnect: &Disconnect) {
+        let session = self.sessions.get(key);
+        if session.is_none_or(|session| session.outbox.is_some()) {
+            return;
+        }
+        let mut frame = Vec::new();
+        sockjs::append_close(&mut frame, disconnect.code(), disconnect.reason());
+        let frame = self.encode_for(key, Opcode::Text, &frame);
+        self.send(key, frame);
     }
 
     /// Ends a response that goes on.
@@ -90,7 +128,7 @@ impl Core {
     /// acknowledged must do.
     pub(super) fn is_one_way(&self, key: Key) -> bool {
         match self.client(key) {
-            Ok(client) => client.is_uni || client.pong_timeout_s == 0,
+            Ok(client) => client.is_uni && !client.pings_by_frame || client.pong_timeout_s == 0,
             Err(_) => matches!(self.stage(key), Some(Stage::Stream(_))),
         }
     }

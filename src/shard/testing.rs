@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::SockRef;
 
-use crate::auth::{Revocations, TokenSettings, TokenVerifier};
+use crate::auth::{ApiKeys, Revocations, TokenSettings, TokenVerifier};
 use crate::config::Config;
 use crate::endpoints;
 use crate::hub::Key;
@@ -29,21 +29,21 @@ const RECEIVE_BUFFER_BYTES: usize = 64 * 1024;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The cores of a server, driven by hand.
-pub(super) struct Bed {
+pub(crate) struct Bed {
     pub cores: Vec<Core>,
     pub inboxes: Vec<Inbox>,
     scratch: Vec<u8>,
 }
 
 /// A connection, seen from both sides.
-pub(super) struct Client {
+pub(crate) struct Client {
     pub shard: usize,
     pub key: Key,
     pub socket: TcpStream,
 }
 
 /// Runs `test` on a server of `shards` shards, in a thread that has a ring.
-pub(super) fn with_cores(shards: usize, config: Config, test: impl FnOnce(&mut Bed)) {
+pub(crate) fn with_cores(shards: usize, config: Config, test: impl FnOnce(&mut Bed)) {
     let mut runtime = build_runtime().unwrap();
     runtime.block_on(async { test(&mut Bed::new(shards, config)) });
 }
@@ -66,11 +66,13 @@ impl Bed {
             memory: Memory::new(&config.admission, || ()),
             batons: Vec::new(),
             tokens: Tokens {
-                connect: TokenVerifier::new(&TokenSettings::default()).unwrap(),
-                subscribe: TokenVerifier::new(&TokenSettings::default()).unwrap(),
+                connect: verifier(&config),
+                subscribe: verifier(&config),
                 revocations: Revocations::new(100),
             },
             node: "test".into(),
+            api_keys: ApiKeys::default(),
+            begin_drain: Box::new(|| ()),
             handler: endpoints::HANDLER,
             log_lines_dropped: || 0,
             config,
@@ -125,6 +127,18 @@ impl Bed {
         client
     }
 
+    /// A request of its own connection: the status and the body of the answer.
+    pub fn post(&mut self, shard: usize, path: &str, headers: &str, body: &str) -> (u16, String) {
+        let mut client = self.connect(shard);
+        let length = body.len();
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+        );
+        self.say(&mut client, request.as_bytes());
+        self.pass_messages();
+        client.response()
+    }
+
     /// The client sends, and its shard receives.
     pub fn say(&mut self, client: &mut Client, bytes: &[u8]) {
         client.socket.write_all(bytes).unwrap();
@@ -140,7 +154,7 @@ impl Bed {
     pub fn receive_at(&mut self, shard: usize, key: Key) {
         let core = &mut self.cores[shard];
         if let Some(session) = core.sessions.get(key) {
-            await_ready(&session.socket, PollFlags::IN);
+            await_ready(session.socket.as_ref().unwrap(), PollFlags::IN);
         }
         core.receive(key, &mut self.scratch);
     }
@@ -167,7 +181,7 @@ impl Bed {
             while let Some(session) = core.sessions.get(key)
                 && session.outbox.is_some()
             {
-                await_ready(&session.socket, PollFlags::OUT);
+                await_ready(session.socket.as_ref().unwrap(), PollFlags::OUT);
                 core.flush(key);
             }
         }
@@ -209,6 +223,48 @@ impl Client {
         String::from_utf8(head).unwrap()
     }
 
+    /// Reads the body of a response whose length is declared.
+    pub fn body(&mut self) -> String {
+        let head = self.head();
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        let (_, rest) = head.split_once("Content-Length: ").unwrap();
+        let length = rest.lines().next().unwrap().parse().unwrap();
+        let mut body = vec![0; length];
+        self.socket.read_exact(&mut body).unwrap();
+        String::from_utf8(body).unwrap()
+    }
+
+    /// Reads one chunk of a response's body; empty at its end.
+    pub fn chunk(&mut self) -> Vec<u8> {
+        let mut size = Vec::new();
+        let mut byte = [0];
+        while !size.ends_with(b"\r\n") {
+            self.socket.read_exact(&mut byte).unwrap();
+            size.push(byte[0]);
+        }
+        let digits = std::str::from_utf8(&size[..size.len() - 2]).unwrap();
+        let mut chunk = vec![0; usize::from_str_radix(digits, 16).unwrap() + 2];
+        self.socket.read_exact(&mut chunk).unwrap();
+        chunk.truncate(chunk.len() - 2);
+        chunk
+    }
+
+    /// Reads one answer: its status and its body.
+    pub fn response(&mut self) -> (u16, String) {
+        let head = self.head();
+        let status = head.get(9..12).unwrap().parse().unwrap();
+        let length = head
+            .to_lowercase()
+            .split_once("content-length: ")
+            .map(|(_, rest)| {
+                let digits = rest.split('\r').next().unwrap();
+                digits.parse().unwrap()
+            });
+        let mut body = vec![0; length.unwrap_or(0)];
+        self.socket.read_exact(&mut body).unwrap();
+        (status, String::from_utf8(body).unwrap())
+    }
+
     /// Reads one frame: its first byte and its payload.
     pub fn frame(&mut self) -> (u8, Vec<u8>) {
         let mut header = [0; 2];
@@ -244,11 +300,19 @@ impl Client {
 }
 
 /// An opening handshake.
-pub(super) fn upgrade(path: &str) -> String {
+pub(crate) fn upgrade(path: &str) -> String {
     format!(
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
     )
+}
+
+fn verifier(config: &Config) -> TokenVerifier {
+    let settings = TokenSettings {
+        hmac_secret_key: config.client.token.hmac_secret_key.clone(),
+        ..TokenSettings::default()
+    };
+    TokenVerifier::new(&settings).unwrap()
 }
 
 fn await_ready(socket: &Socket, readiness: PollFlags) {

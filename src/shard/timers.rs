@@ -67,6 +67,10 @@ impl Core {
                 message_s => session.vitals.deadline_s().min(message_s),
             },
             Stage::Stream(_) => session.vitals.deadline_s(),
+            Stage::Polled(polled) => match polled.client {
+                Some(_) => session.vitals.deadline_s().min(polled.deadline_s),
+                None => polled.deadline_s,
+            },
             Stage::Busy => u32::MAX,
         };
         let of_outbox = session
@@ -114,6 +118,12 @@ impl Core {
                 }
             }
             (Stage::Stream(_), None) => self.expire_open(key, now_s),
+            (Stage::Polled(polled), None) => {
+                let is_client = polled.client.is_some();
+                if !self.expire_polled(key, now_s) && is_client {
+                    self.expire_open(key, now_s);
+                }
+            }
             (Stage::Busy, None) => {}
         }
     }
@@ -179,7 +189,9 @@ impl Core {
                 "pings were not answered",
             );
             // Whether it goes out makes no difference any more.
-            let _ = session.socket.try_send(&frame);
+            if let Some(socket) = &session.socket {
+                let _ = socket.try_send(&frame);
+            }
         }
         self.end(key, CloseReason::HeartbeatTimeout, true);
     }

@@ -21,13 +21,14 @@ use crate::proto::message::MessageReader;
 
 use super::asks::{AnswerTo, Question, RecoveryWish};
 use super::channels::Hearing;
-use super::client::Client;
+use super::client::{Client, Progress};
+use super::emulation::session_name;
 use super::http::{ConnectionPlan, HttpStage, Phase};
 use super::inbox::Asker;
 use super::requests::After;
 use super::session::{Deflate, Extras, Purpose, Stage, StreamStage, WebSocketStage};
 use super::talk::SILENCE_MAX_S;
-use super::{Core, Headers, Reply, scribe};
+use super::{Core, Headers, Reply, places, scribe};
 
 /// How soon a client of event streams comes back whose connection was cut, in milliseconds.
 const RETRY_MIN_MS: u32 = 100;
@@ -106,8 +107,13 @@ pub struct NewClient {
     pub pings_by_frame: bool,
     /// What it sends comes by other connections, which must name the session.
     pub has_session: bool,
-    /// What it said already: commands, or for one that only listens its request to connect.
+    /// The messages of its WebSocket are frames of SockJS.
+    pub is_sockjs: bool,
+    /// What it said already: commands, or for one that only listens its request to connect. Nothing, if it will say
+    /// that by messages.
     pub first: Bytes,
+    /// Of one that only listens: the id of the last event it got.
+    pub last_event_id: Option<Box<str>>,
 }
 
 /// An upgrade that waits for the owner of its channel.
@@ -434,7 +440,8 @@ impl Core {
                 };
                 let is_gap = listen.since.is_some() && !recovered;
                 let retry_ms = self.retry_ms();
-                self.scribe.mark(out, &cursor.to_string(), is_gap, retry_ms);
+                self.scribe
+                    .mark(out, &cursor.to_string(), is_gap, Some(retry_ms));
             }
             _ => {}
         }
@@ -449,15 +456,19 @@ impl Core {
 
     /// What a client of the Centrifuge protocol has said with its request.
     fn begin_centrifuge(&mut self, key: Key, new: &NewClient) {
-        if new.is_uni {
-            self.begin_uni(key, &new.first);
-        } else if !new.first.is_empty() {
+        if new.is_sockjs {
+            self.open_sockjs(key);
+        } else if new.first.is_empty() {
+            // It is yet to come.
+        } else if new.is_uni {
+            self.begin_uni(key, &new.first, new.last_event_id.as_deref());
+        } else {
             self.receive_commands(key, scribe::opcode_of(new.format), &new.first);
         }
     }
 
     /// A name for a client that nobody else has.
-    fn new_info(&mut self, key: Key) -> Arc<ClientInfo> {
+    pub(super) fn new_info(&mut self, key: Key) -> Arc<ClientInfo> {
         let mut id = [0; 16];
         self.random.fill(&mut id);
         // Where it is, so that it is found without a search.
@@ -474,20 +485,34 @@ impl Core {
 
     /// A name for a session that others cannot guess: where it is, and 128 random bits.
     fn new_session_name(&mut self, key: Key) -> Box<str> {
-        let [high, low] = [(); 2].map(|()| self.secrets.random_u64());
-        format!("{:04x}{:08x}{high:016x}{low:016x}", self.id, key.slot).into()
+        let secret = [(); 2].map(|()| self.secrets.random_u64());
+        session_name(self.id, key.slot, secret)
+    }
+
+    /// A message of a client that only listens: the first is its request to connect, and others are forgiven.
+    pub(super) fn receive_uni(&mut self, key: Key, message: &[u8]) {
+        if self
+            .client(key)
+            .is_ok_and(|client| client.progress == Progress::New)
+        {
+            self.begin_uni(key, message, None);
+        }
     }
 
     /// A client that only listens has said what it wants.
-    fn begin_uni(&mut self, key: Key, request: &[u8]) {
-        let Ok(request) = decode_connect_request(Format::Json, request) else {
+    fn begin_uni(&mut self, key: Key, request: &[u8], last_event_id: Option<&str>) {
+        let Ok(mut request) = decode_connect_request(Format::Json, request) else {
             return self.disconnect(key, &Disconnect::BadRequest, CloseReason::BadCommand);
         };
+        if let Some(id) = last_event_id {
+            let most = self.shared.config.client.limits.channel_limit;
+            places::resume(&mut request, id, most as usize);
+        }
         let mut out = Vec::new();
         let connected = self.command_connect(key, 0, request, &mut out);
         self.say(key, &out);
         if let Err(refusal) = connected {
-            let disconnect = refusal.into_disconnect();
+            let disconnect = refusal.as_disconnect();
             let reason = CloseReason::of(&disconnect);
             self.disconnect(key, &disconnect, reason);
         }
@@ -548,7 +573,7 @@ fn upgraded_stage(carrier: Carrier, dialogue: &Dialogue, client: Option<Box<Clie
     };
     let purpose = match dialogue {
         Dialogue::Plain { purpose, .. } => *purpose,
-        Dialogue::Centrifuge(new) if new.is_uni => Purpose::Ignore,
+        Dialogue::Centrifuge(new) if new.is_sockjs => Purpose::SockJs,
         Dialogue::Centrifuge(_) => Purpose::Commands,
     };
     let needs_extras = client.is_some() || deflate.is_some();

@@ -3,16 +3,21 @@
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
+use crate::auth::RevocationsFull;
+use crate::clock::unix_ms;
 use crate::hub::{ClientInfo, Glob, Key};
 use crate::metrics::CloseReason;
 use crate::proto::centrifuge::values::{SubRefreshResult, SubscribeRequest};
 use crate::proto::centrifuge::{Disconnect, PushEvent, UnsubscribeCode};
 
 use super::Core;
-use super::asks::{Action, AnswerTo, Order, Overview, SubscribeOrder, Whom};
-use super::client::{Origin, Progress};
+use super::asks::{
+    Action, AnswerTo, Order, Overview, Revocation, RevokedTokens, SubscribeOrder, Whom,
+};
+use super::client::{Client, Origin, Progress};
 use super::commands::ttl_s;
 use super::subscriptions::Permit;
+use super::whereabouts::Whereabouts;
 
 /// Finds the sessions of a user: five bytes for each.
 #[derive(Default)]
@@ -20,15 +25,24 @@ pub(super) struct Users {
     slots: hashbrown::HashTable<u32>,
     /// Clients that were let in, with a user or without.
     clients: u64,
+    /// Users they belong to.
+    users: u64,
     hasher: std::hash::RandomState,
 }
 
 impl Core {
-    /// A client has a user by now.
+    /// A client is let in, and has its user by now.
     pub(super) fn note_user(&mut self, key: Key) {
-        let Some(user) = self.user_of(key.slot) else {
+        let Ok(client) = self.client_mut(key) else {
             return;
         };
+        let is_new = !std::mem::replace(&mut client.is_counted, true);
+        self.users.clients += u64::from(is_new);
+        let Some(user) = self.user_of(key.slot).filter(|_| is_new) else {
+            return;
+        };
+        let is_first = self.slots_of(&user).next().is_none();
+        self.users.users += u64::from(is_first);
         let hash = self.users.hasher.hash_one(&*user);
         let (sessions, hasher) = (&mut self.sessions, &self.users.hasher);
         self.users.slots.insert_unique(hash, key.slot, |slot| {
@@ -38,16 +52,30 @@ impl Core {
         });
     }
 
-    /// A client that had a user is gone.
+    /// A client is gone that may have had a user.
     pub(super) fn forget_user(&mut self, key: Key, user: &str) {
-        if user.is_empty() {
+        let Ok(client) = self.client_mut(key) else {
+            return;
+        };
+        let was_counted = std::mem::replace(&mut client.is_counted, false);
+        self.users.clients -= u64::from(was_counted);
+        if user.is_empty() || !was_counted {
             return;
         }
         let hash = self.users.hasher.hash_one(user);
         let entry = self.users.slots.find_entry(hash, |slot| *slot == key.slot);
         if let Ok(entry) = entry {
             entry.remove();
+            let was_last = self.slots_of(user).next().is_none();
+            self.users.users -= u64::from(was_last);
         }
+    }
+
+    /// Where the clients of a user are.
+    fn slots_of(&self, user: &str) -> impl Iterator<Item = u32> {
+        let hash = self.users.hasher.hash_one(user);
+        let slots = self.users.slots.iter_hash(hash).copied();
+        slots.filter(move |slot| self.user_of(*slot).is_some_and(|other| *other == *user))
     }
 
     fn user_of(&self, slot: u32) -> Option<Arc<str>> {
@@ -63,8 +91,12 @@ impl Core {
 
     /// Does what is ordered with the connections of this shard; how many they are.
     pub fn obey_here(&mut self, order: &Order) -> AnswerTo {
-        if let Action::Count { pattern } = &order.action {
-            return AnswerTo::Overview(Box::new(self.overview(pattern.as_ref())));
+        match &order.action {
+            Action::Count { pattern } => {
+                return AnswerTo::Overview(Box::new(self.overview(pattern.as_ref())));
+            }
+            Action::Revoke(revocation) => return self.revoke(revocation),
+            _ => {}
         }
         let meant = self.sessions_of(&order.whom);
         let count = meant.len() as u32;
@@ -76,49 +108,71 @@ impl Core {
 
     fn overview(&self, pattern: Option<&Glob>) -> Overview {
         let channels = pattern.map(|pattern| {
-            let matching = self.owned.matching(pattern, 0, u32::MAX);
+            let matching = self.local.iter().filter(|one| pattern.matches(&one.name));
             matching
-                .map(|channel| (Arc::clone(channel.name()), channel.subscribers()))
+                .map(|channel| (Arc::clone(&channel.name), channel.subscribers.len() as u64))
                 .filter(|(_, subscribers)| *subscribers > 0)
                 .collect()
         });
         Overview {
             clients: self.users.clients,
-            users: self.users.slots.len() as u64,
+            users: self.users.users,
             subscriptions: self.metrics.subscriptions.get(),
+            subscribed_channels: self.owned.subscribed() as u64,
             channels: channels.unwrap_or_default(),
         }
     }
 
-    fn sessions_of(&self, whom: &Whom) -> Vec<Key> {
-        let mut slots = Vec::new();
-        match &whom.user {
-            Some(user) => {
-                let hash = self.users.hasher.hash_one(&**user);
-                slots.extend(self.users.slots.iter_hash(hash).copied());
+    /// Refuses tokens from now on, and ends the connections of the user whose they are. One that may have a newer
+    /// token is told to come back with it.
+    fn revoke(&mut self, revocation: &Revocation) -> AnswerTo {
+        let (until_s, now_s) = (revocation.until_s, unix_ms() / 1000);
+        let revocations = &mut self.tokens.revocations;
+        let (user, issued_before_s) = match &revocation.tokens {
+            RevokedTokens::Named(id) => {
+                return match revocations.revoke_token(id, until_s, now_s) {
+                    Ok(()) => AnswerTo::Connections(0),
+                    Err(RevocationsFull) => AnswerTo::Refused,
+                };
             }
-            None => slots.extend(0..self.sessions.places() as u32),
+            RevokedTokens::OfUser {
+                user,
+                issued_before_s,
+            } => (user, *issued_before_s),
+        };
+        if revocations
+            .revoke_user(user, issued_before_s, until_s, now_s)
+            .is_err()
+        {
+            return AnswerTo::Refused;
         }
-        slots
-            .into_iter()
-            .filter_map(|slot| {
-                let key = self.sessions.key_at(slot)?;
-                let client = self.sessions.get(key)?.client()?;
-                let session = client
-                    .rare
-                    .as_ref()
-                    .and_then(|rare| rare.session.as_deref());
-                let is_meant = client.progress != Progress::New
-                    && whom
-                        .user
-                        .as_ref()
-                        .is_none_or(|user| *user == client.info.user)
-                    && (whom.client.is_empty() || whom.client == client.info.client)
-                    && (whom.session.is_empty() || Some(&*whom.session) == session)
-                    && !whom.spared.contains(&client.info.client);
-                is_meant.then_some(key)
-            })
-            .collect()
+        let disconnect = match issued_before_s {
+            Some(_) => Disconnect::StateInvalidated,
+            None => Disconnect::InvalidToken,
+        };
+        let meant = self.sessions_of(&Whom {
+            user: Some(Arc::clone(user)),
+            ..Whom::default()
+        });
+        for key in &meant {
+            self.disconnect(*key, &disconnect, CloseReason::Disconnected);
+        }
+        AnswerTo::Connections(meant.len() as u32)
+    }
+
+    /// Those meant: by their own names, or else by their user.
+    fn sessions_of(&self, whom: &Whom) -> Vec<Key> {
+        let slots: Vec<u32> = match (whom.whereabouts(), &whom.user) {
+            (Whereabouts::At { slot, .. }, _) => vec![slot],
+            (Whereabouts::Anywhere, Some(user)) => self.slots_of(user).collect(),
+            (Whereabouts::Anywhere, None) | (Whereabouts::Nowhere, _) => Vec::new(),
+        };
+        let is_meant = |slot| {
+            let key = self.sessions.key_at(slot)?;
+            let client = self.sessions.get(key)?.client()?;
+            client.is_meant(whom).then_some(key)
+        };
+        slots.into_iter().filter_map(is_meant).collect()
     }
 
     fn act_on_order(&mut self, key: Key, action: &Action) {
@@ -134,7 +188,7 @@ impl Core {
                 expire_at_s,
                 info,
             } => self.refresh_ordered(key, *expired, *expire_at_s, info),
-            Action::Count { .. } => {}
+            Action::Count { .. } | Action::Revoke(_) => {}
         }
     }
 
@@ -186,7 +240,7 @@ impl Core {
             info: order.info.clone(),
             data: order.data.clone(),
             expire_at_s: order.expire_at_s,
-            ..Permit::default()
+            overrides: order.overrides,
         };
         // Whoever ordered it has been told that it was passed on; what a client refuses is its own.
         let _ = self.try_server_side(key, &request, permit, Origin::Order);
@@ -211,9 +265,22 @@ impl Core {
         }
         let refresh = SubRefreshResult {
             expires: expire_at_s != 0,
-            ttl: ttl_s(expire_at_s, crate::clock::unix_ms() / 1000),
+            ttl: ttl_s(expire_at_s, unix_ms() / 1000),
         };
         self.push(key, "", PushEvent::Refresh(refresh));
         self.reschedule(key);
+    }
+}
+
+impl Client {
+    /// Whether all that is said of `whom` is true of it.
+    fn is_meant(&self, whom: &Whom) -> bool {
+        let session = self.rare.as_ref().and_then(|rare| rare.session.as_deref());
+        let is_user = |user: &Arc<str>| *user == self.info.user;
+        self.progress != Progress::New
+            && whom.user.as_ref().is_none_or(is_user)
+            && (whom.client.is_empty() || whom.client == self.info.client)
+            && (whom.session.is_empty() || Some(&*whom.session) == session)
+            && !whom.spared.contains(&self.info.client)
     }
 }

@@ -119,8 +119,8 @@ fn an_unknown_path_is_404() {
         "/healthy",
         "/health/",
         "/channels",
-        "/api",
-        "/api/nope",
+        "/api/",
+        "/api/publish/nope",
         "//",
     ] {
         assert_eq!(server.get(path).status, 404, "{path}");
@@ -137,6 +137,7 @@ fn another_method_is_405_and_names_those_allowed() {
         ("POST", "/metrics"),
         ("POST", "/"),
         ("GET", "/api/publish"),
+        ("GET", "/api"),
     ] {
         let answer = server.request(method, path, "", b"");
         assert_eq!(answer.status, 405, "{method} {path}");

@@ -8,6 +8,8 @@
 
 mod admission;
 mod agents;
+mod api;
+mod carriers;
 mod churn;
 mod config_errors;
 mod curl;

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::payload::{Payload, PayloadKind, is_shallow};
 
 /// Any value; `null` is its default.
-pub(super) fn or_default<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+pub fn or_default<'de, T, D>(deserializer: D) -> Result<T, D::Error>
 where
     T: Deserialize<'de> + Default,
     D: Deserializer<'de>,

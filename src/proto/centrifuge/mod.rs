@@ -26,7 +26,8 @@ mod protobuf;
 pub mod values;
 
 pub use codes::{Disconnect, ErrorCode, UnsubscribeCode};
-pub use payload::{Payload, PayloadKind, PayloadRef};
+pub use lenient::or_default;
+pub use payload::{Payload, PayloadKind, PayloadRef, is_shallow};
 pub use values::{
     ChannelRef, ClientInfo, ClientInfoRef, Command, ConnectRequest, EmulationRequest, Format,
     Method, PublicationRef, Push, PushEvent, Reply, ReplyResult,

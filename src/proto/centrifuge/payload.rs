@@ -92,7 +92,7 @@ fn is_json(text: &str) -> bool {
 }
 
 /// Whether valid JSON stays within [`JSON_DEPTH_MAX`].
-pub(super) fn is_shallow(json: &[u8]) -> bool {
+pub fn is_shallow(json: &[u8]) -> bool {
     if json.len() <= JSON_DEPTH_MAX {
         return true;
     }

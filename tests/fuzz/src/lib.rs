@@ -1,5 +1,6 @@
 //! What the fuzz targets do with an input, and inputs to begin with. `tests/fuzz_smoke.rs` uses these files too.
 
+pub mod api_body;
 pub mod centrifuge_emulation;
 pub mod centrifuge_json;
 pub mod centrifuge_protobuf;
@@ -42,6 +43,6 @@ macro_rules! targets {
 }
 
 targets! {
-    centrifuge_emulation centrifuge_json centrifuge_protobuf chunked_body client_headers close_payload extensions fossil
-    frame_header inflate jwks messages proxy_header request_head sockjs tags_filter tokens upgrade utf8
+    api_body centrifuge_emulation centrifuge_json centrifuge_protobuf chunked_body client_headers close_payload extensions
+    fossil frame_header inflate jwks messages proxy_header request_head sockjs tags_filter tokens upgrade utf8
 }
