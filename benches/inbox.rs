@@ -10,7 +10,7 @@ use longwire::shard::{Doorbell, Message, Ports, connect};
 
 fn two_shards() -> (Ports, Ports) {
     let doorbells = [(); 2].map(|()| Arc::new(Doorbell::open().expect("an eventfd")));
-    let (ports, _main) = connect(&doorbells, 4096, 1 << 20);
+    let (ports, _main) = connect(&doorbells, 1, 4096, 1 << 20);
     let mut ports = ports.into_iter();
     (ports.next().expect("two"), ports.next().expect("two"))
 }

@@ -21,6 +21,11 @@
 //!           +--- inbox + doorbell ----+--- inbox + doorbell ---+   bounded queues, nothing else
 //!
 //!   main thread: boot, signals, drain          helper threads: log writer, signal waiter
+//!
+//!                 calls: one bounded queue
+//!   every shard ----------------------------> hooks' thread <===HTTP===> your backend, key documents
+//!        ^                                       |          (it runs only if there is anything to call)
+//!        +------- outcomes: into its inbox ------+
 //! ```
 //!
 //! A **session** lives on the shard whose listener accepted it, all its life. A **channel** has one
@@ -95,12 +100,26 @@
 //! - **Gone.** `Core::end` takes the session out of its channel, the table and the wheel, counts the reason,
 //!   and closes the socket. What still comes of its waits names a key that nobody has any more.
 //!
+//! # How the backend is asked
+//!
+//! - **A decision.** Where the configuration names an endpoint, a command is not decided here: `Core::admit_client`
+//!   (`src/shard/connecting.rs`), `Core::permit_subscribe`, `Core::command_publish` and `Core::command_rpc` lead to
+//!   `Core::ask_backend` (`src/shard/hooks.rs`), and so does what has expired (`Core::expire_client`).
+//! - **A call.** `HooksHandle::submit` puts it into the queue of the hooks' thread or says that it is full, and the client
+//!   waits for `Awaited::Hook`. Nothing else waits: its other commands go on being read, up to as many as may be
+//!   outstanding. Only while it is not known who the client is, they wait too, as `Awaited::Admission`.
+//! - **An outcome.** Every call has one. `Returns` (`src/shard/backend.rs`) puts it into the shard's inbox as
+//!   `Message::Hook`, by links of its own, and `Core::hook_answered` goes on where the command stopped. Without an answer
+//!   the client is told to try again: error 100, and 3004 while it connects.
+//! - **Keys.** A token that names a key nobody knows makes its command wait as `Awaited::Keys` (`src/shard/jwks.rs`) until
+//!   a younger document came as `Message::Keys`, or word that there is none. Then it is decided once more.
+//!
 //! # Invariants
 //!
 //! - **Shards share nothing** but: the configuration and the ready flag (`Shared`), the inboxes, doorbells and
 //!   their credit counters (`src/shard/inbox.rs`), metrics, which one shard writes and any may read, the
 //!   connections by client address (`src/shard/addresses.rs`), which all write because the kernel scatters an
-//!   address over the shards, the batons of shared cores, and the memory in use, which the main thread writes. No code here takes a lock.
+//!   address over the shards, the batons of shared cores, and the memory in use, which the main thread writes, and the queue to the hooks' thread. No code here takes a lock.
 //! - **One way in.** `Shard::enter` is the only way to the `Core`. Everything in the core is synchronous: it
 //!   runs to its end without waiting, so no two pieces of code ever see it half changed.
 //! - **One outbox, one `try_send`.** All bytes of a session (101, frames, pongs, Close, HTTP answers) go through
@@ -139,9 +158,9 @@
 //! | `doctor` | `config`, `limits`, `net` | what a host holds, and what to change: its files read, nothing written |
 //! | `memory` | `config` | how much memory is used of what may be |
 //! | `log` | `config` | the lossy, bounded log writer, and limits on lines a peer can cause |
-//! | `server` | `auth`, `config`, `endpoints`, `limits`, `log`, `memory`, `metrics`, `net`, `shard` | boot order, signals, drain |
+//! | `server` | `auth`, `config`, `endpoints`, `hooks`, `limits`, `log`, `memory`, `metrics`, `net`, `shard` | boot order, signals, drain |
 //! | `endpoints` | `auth`, `clock`, `config`, `hub`, `metrics`, `proto`, `shard` | one file per thing a URL can be; of `hub` its values only |
-//! | `shard` | `auth`, `clock`, `config`, `hub`, `log`, `memory`, `metrics`, `net`, `proto` | one core: sessions, fan-out, inbox, deadlines |
+//! | `shard` | `auth`, `clock`, `config`, `hooks`, `hub`, `log`, `memory`, `metrics`, `net`, `proto` | one core: sessions, fan-out, inbox, deadlines |
 //! | `hooks` | `metrics`, `net` | calls to the application's backend, in a thread of their own, off the shards |
 //! | `hub` | `proto` | who listens to what, one shard's plain data: no socket, clock or thread |
 //! | `net` | | sockets, listeners, the ring, file tables, cores |
@@ -250,6 +269,7 @@
 //! | change what outlives a restart | `ChannelState` in `src/hub/snapshot.rs`, and the number in its first line |
 //! | change the heartbeat | `src/hub/vitals.rs` |
 //! | change what shards tell each other | `Message` in `src/shard/inbox.rs`, `Core::handle` in `src/shard/channels.rs` |
+//! | change what the backend is asked about | `src/shard/hooks.rs`; which endpoint, `src/shard/backend.rs` |
 //! | change how the backend is called | `src/hooks/`: `pool.rs`, `breaker.rs` and `refresh.rs` decide, `worker.rs` acts; bodies in `src/proto/hooks/` |
 //! | measure | `loadgen/`, `benches/` |
 //!

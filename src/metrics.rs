@@ -103,6 +103,8 @@ labels! {
         Stale = "stale",
         /// A client's token or subscription expired.
         Expired = "expired",
+        /// The server failed, or the backend could not be asked whether a client may connect.
+        Internal = "internal",
         /// The backend or an operator ended the connection.
         Disconnected = "disconnected",
     }
@@ -118,6 +120,7 @@ impl CloseReason {
             Disconnect::Slow => Self::SlowConsumer,
             Disconnect::NoPong => Self::HeartbeatTimeout,
             Disconnect::Shutdown => Self::GoingAway,
+            Disconnect::InternalServerError => Self::Internal,
             Disconnect::Custom { .. } => Self::Disconnected,
             Disconnect::PermissionDenied | Disconnect::ConnectionLimit => Self::Policy,
             _ => Self::BadCommand,

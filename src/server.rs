@@ -27,10 +27,10 @@ use crate::net::{
     HandedOver, build_runtime, core_count, ensure_port_free, own_file_table, pin_to_core,
 };
 use crate::shard::{
-    AddressTable, Baton, Door, Doorbell, Link, Message, Opening, Ports, ShardEvent, Shared, Tokens,
-    Turn, connect,
+    AddressTable, Backend, Baton, Door, Doorbell, Link, Message, Opening, Ports, Returns,
+    ShardEvent, Shared, Tokens, Turn, connect,
 };
-use crate::{endpoints, log, shard};
+use crate::{endpoints, hooks, log, shard};
 
 /// io_uring is not to be had (sysexits.h: EX_CONFIG).
 const EXIT_NO_RING: u8 = 78;
@@ -98,9 +98,14 @@ fn serve(
     let doors = doors(config)?;
     let (events, inbox) = unbounded();
     watch_signals(events.clone()).map_err(|error| Failure::new(error.to_string()))?;
-    let shared = Arc::new(share(config, plan, collect, events.clone())?);
+    let Wiring {
+        ports,
+        mut links,
+        backend,
+    } = wire(config, plan.shards)?;
+    let shared = Arc::new(share(config, plan, collect, backend, events.clone())?);
     shared.memory.sample();
-    let mut links = start_shards(&shared, &doors, &events, &inbox)?;
+    start_shards(&shared, ports, &doors, &events, &inbox)?;
     await_serving(&shared, &inbox)?;
     announce(&doors, plan, ready_fd);
     let steering = Steering::of(&doors, &shared);
@@ -108,10 +113,41 @@ fn serve(
     drain(&shared, &mut links, &inbox)
 }
 
+/// The ways between the threads.
+struct Wiring {
+    /// By shard.
+    ports: Vec<Ports>,
+    /// The main thread's.
+    links: Vec<Link>,
+    backend: Backend,
+}
+
+/// Opens the doorbells, and starts the hooks' thread if there is anything to call: it rings them too.
+fn wire(config: &Config, shards: usize) -> Result<Wiring, Failure> {
+    let doorbells: io::Result<Vec<Arc<Doorbell>>> = (0..shards)
+        .map(|_| Doorbell::open().map(Arc::new))
+        .collect();
+    let doorbells = doorbells.map_err(|error| Failure::new(format!("no doorbell: {error}")))?;
+    let (mut backend, settings) = Backend::plan(config);
+    let outsiders = if settings.is_empty() { 1 } else { 2 };
+    let (ports, mut outside) = connect(&doorbells, outsiders, config.inbox.messages, INBOX_BYTES);
+    let links = outside.pop().unwrap_or_default();
+    if let Some(links) = outside.pop() {
+        let handle = hooks::start(&settings, Returns::new(links));
+        backend.started(handle.map_err(|text| Failure { text, code: 2 })?);
+    }
+    Ok(Wiring {
+        ports,
+        links,
+        backend,
+    })
+}
+
 fn share(
     config: &Config,
     plan: &Plan,
     collect: fn(),
+    backend: Backend,
     events: Sender<Event>,
 ) -> Result<Shared, Failure> {
     Ok(Shared {
@@ -126,6 +162,7 @@ fn share(
         memory: Memory::new(&config.admission, collect),
         batons: batons(config, plan.shards),
         tokens: tokens(config)?,
+        backend,
         node: format!("{:016x}", fastrand::u64(..)).into(),
         api_keys: api_keys(config)?,
         begin_drain: Box::new(move || {
@@ -296,20 +333,15 @@ fn watch_signals(events: Sender<Event>) -> io::Result<()> {
     Ok(())
 }
 
-/// Starts the shards' threads and lets them go on when all have their rings. Returns the main
-/// thread's links to them.
+/// Starts the shards' threads and lets them go on when all have their rings.
 fn start_shards(
     shared: &Arc<Shared>,
+    ports: Vec<Ports>,
     doors: &[Door],
     events: &Sender<Event>,
     inbox: &Receiver<Event>,
-) -> Result<Vec<Link>, Failure> {
+) -> Result<(), Failure> {
     let shards = shared.metrics.len();
-    let doorbells: io::Result<Vec<Arc<Doorbell>>> = (0..shards)
-        .map(|_| Doorbell::open().map(Arc::new))
-        .collect();
-    let doorbells = doorbells.map_err(|error| Failure::new(format!("no doorbell: {error}")))?;
-    let (ports, links) = connect(&doorbells, shared.config.inbox.messages, INBOX_BYTES);
     let barrier = Arc::new(Barrier::new(shards + 1));
     let (first, mut mine) = bounded(1);
     for (id, ports) in ports.into_iter().enumerate() {
@@ -346,7 +378,7 @@ fn start_shards(
     }
     barrier.wait();
     let _ = first.send(());
-    Ok(links)
+    Ok(())
 }
 
 /// What a shard's thread begins with.

@@ -99,7 +99,7 @@ fn giving_way_through_the_ring_lets_timers_run() {
 fn a_doorbell_opened_before_the_tables_part_is_heard_after() {
     const MESSAGES: u64 = 20_000;
     let doorbells = [(); 2].map(|()| Arc::new(Doorbell::open().unwrap()));
-    let (ports, _main) = connect(&doorbells, 4096, 1 << 20);
+    let (ports, _main) = connect(&doorbells, 1, 4096, 1 << 20);
     let barrier = Arc::new(Barrier::new(2));
     let (done, all_done) = mpsc::channel();
     for (me, mut ports) in ports.into_iter().enumerate() {

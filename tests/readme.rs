@@ -10,6 +10,10 @@ use std::sync::Arc;
 use longwire::config::{
     Admission, SETTINGS, channel_options_markdown, proxy_markdown, table_markdown, token_markdown,
 };
+use longwire::hooks::{
+    CallId, Completion, HookOutcome, HooksSettings, KeySource, KeySourceSettings, Keys,
+    TargetSettings,
+};
 use longwire::memory::Memory;
 use longwire::metrics::{CloseReason, PublicationRefusal, RefusalReason, ShardMetrics, render};
 use longwire::proto::close::CloseCode;
@@ -66,7 +70,8 @@ fn the_table_of_urls_is_that_of_the_routes() {
 #[test]
 fn metrics_in_the_readme_and_at_the_url_are_the_same() {
     let memory = Memory::new(&Admission::default(), || ());
-    let text = render(&[Arc::new(ShardMetrics::default())], &memory, 0);
+    let mut text = render(&[Arc::new(ShardMetrics::default())], &memory, 0);
+    text += &hooks_metrics();
     let rendered: BTreeSet<&str> = text
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
@@ -77,6 +82,38 @@ fn metrics_in_the_readme_and_at_the_url_are_the_same() {
         .filter(|name| name.starts_with("longwire_") || name.starts_with("process_"))
         .collect();
     assert_eq!(named, rendered);
+}
+
+/// What is shown of the backend where one is configured.
+fn hooks_metrics() -> String {
+    struct Nobody;
+    impl Completion for Nobody {
+        fn complete(&mut self, _: CallId, _: HookOutcome) {}
+        fn keys(&mut self, _: Option<u16>, _: KeySource, _: Keys) {}
+        fn flush(&mut self) -> bool {
+            false
+        }
+    }
+    let (name, url) = ("test".to_owned(), "http://127.0.0.1:1/".to_owned());
+    let settings = HooksSettings {
+        targets: vec![TargetSettings {
+            name: name.clone(),
+            url: url.clone(),
+            timeout_ms: 1000,
+            http_headers: Vec::new(),
+            static_headers: Vec::new(),
+        }],
+        key_sources: vec![KeySourceSettings {
+            name,
+            url,
+            refresh_interval_s: 600,
+        }],
+        ..HooksSettings::default()
+    };
+    let hooks = longwire::hooks::start(&settings, Nobody).unwrap();
+    let mut text = String::new();
+    hooks.metrics().render(&mut text);
+    text
 }
 
 #[test]

@@ -9,7 +9,7 @@ macro_rules! proxy_rows {
         /// Address the requests are posted to.
         endpoint: String = String::new(), Kind::Text(Form::Url);
         /// Time for the whole answer.
-        timeout_ms "timeout": u32 = 1_000, Kind::Duration { unit: TimeUnit::Millis, min: 1, max: 600_000 };
+        timeout_ms "timeout": u32 = 1_000, Kind::Duration { unit: TimeUnit::Millis, min: 1, max: 60_000 };
         /// Header fields of the client's request to hand on.
         http_headers: Vec<String> = Vec::new(), Kind::List(Item::Header);
         /// Sends data as base64, for payloads that are not JSON.

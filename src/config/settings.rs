@@ -242,21 +242,21 @@ settings! {
         /// Memory of all channels' histories, over all shards; beyond it, the oldest publications go first.
         bytes: usize = 268_435_456, bytes(0, MIB * MIB);
     }
-    /// Requests to backends, those of `proxies` and `*.proxy`; each shard has its own connections.
+    /// Requests to backends, those of `proxies` and `*.proxy`.
     hooks: Hooks {
-        /// Connections of one shard to one backend.
-        connections_per_host: u32 = 16, count(1, 1_024);
-        /// Idle connections of one shard that stay open.
-        idle_connections: u32 = 16, count(0, 1_024);
-        /// Time an idle connection stays open.
-        idle_timeout_ms: u32 = 30_000, timer(1_000, HOUR_MS);
-        /// Requests of one shard that may wait for a connection to a backend; those beyond it fail at once.
-        waiters: u32 = 1_024, count(0, 1_048_576);
-        /// Time a request may wait for a connection.
-        waiter_timeout_ms: u32 = 1_000, millis(1, 60_000);
-        /// Failures in a row after which a backend is left alone for `hooks.breaker_open_ms`; 0 = never.
-        breaker_failures: u32 = 10, count(0, 10_000);
-        /// Time a failing backend is left alone; then one request tries it.
+        /// Connections to one backend.
+        connections_per_host: u32 = 64, count(1, 1_024);
+        /// Idle connections to one backend that stay open.
+        idle_connections: u32 = 64, count(0, 1_024);
+        /// Time an idle connection stays open; keep it below the backend's own (Node.js: 5 seconds).
+        idle_timeout_ms: u32 = 4_000, millis(1, HOUR_MS);
+        /// Requests that may wait for a connection to a backend; those beyond it fail at once.
+        waiters: u32 = 1_024, count(0, 1_000_000);
+        /// Time to connect to a backend, TLS included.
+        connect_timeout_ms: u32 = 1_000, millis(1, 60_000);
+        /// Failures in a row after which a backend is left alone for `hooks.breaker_open_ms`.
+        breaker_failures: u32 = 10, count(1, 10_000);
+        /// Time a failing backend is left alone; then one request tries it. It doubles, up to 30 seconds, while that fails too.
         breaker_open_ms: u32 = 2_000, millis(1, 600_000);
         /// Longest answer of a backend.
         answer_bytes: usize = 1_048_576, bytes(1_024, 64 * MIB);

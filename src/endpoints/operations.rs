@@ -7,7 +7,8 @@ use crate::shard::{Answer, Core, Exchange, Reply};
 
 pub(super) fn metrics(core: &mut Core, _: &Exchange<'_>) -> Answer {
     let dropped = (core.shared.log_lines_dropped)();
-    let text = metrics::render(&core.shared.metrics, &core.shared.memory, dropped);
+    let mut text = metrics::render(&core.shared.metrics, &core.shared.memory, dropped);
+    core.shared.backend.render_metrics(&mut text);
     Answer::Reply(Reply {
         content_type: metrics::CONTENT_TYPE,
         body: Bytes::from(text),

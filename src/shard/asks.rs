@@ -110,7 +110,9 @@ pub enum Action {
     },
     /// Refuse tokens, whosever connections are meant.
     Revoke(Arc<Revocation>),
-    /// Say how many there are and what they listen to: all channels whose names match, or none if there is no
+    /// Nothing: say how many they are.
+    Number,
+    /// Say how many they are and what they listen to: all channels whose names match, or none if there is no
     /// pattern.
     Count {
         /// Which channels.

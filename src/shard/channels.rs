@@ -240,6 +240,8 @@ impl Core {
             Message::Emulate(emulate) => self.emulate_for(from, &emulate),
             Message::Poll(poll) => self.poll_for(from, *poll),
             Message::Order(order) => self.obey(from, *order),
+            Message::Hook(answer) => self.hook_answered(*answer),
+            Message::Keys(news) => self.keys_came(*news),
             Message::Answer(answer) => self.answered(answer.asker, answer.reply),
             Message::Presence(presence) => self.note_presence(*presence),
             Message::Join(join) => self.join_for(from, *join),

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::hub::{ClientInfo, Encoding, Key, Publication, Since};
-use crate::proto::centrifuge::Format;
 use crate::proto::centrifuge::filter::Filter;
+use crate::proto::centrifuge::{Command, Format, Method};
 
+use super::census::Census;
+use super::hooks::Hook;
 use super::places::Place;
 use super::session::Subscription;
 
@@ -80,6 +82,8 @@ pub(super) struct Rare {
     pub meta: Bytes,
     /// Where it stands in its channels, if its events have ids.
     pub places: Vec<Place>,
+    /// Headers of its request that the backend gets; names in lower case.
+    pub headers: Vec<(String, String)>,
     /// Names the session in requests over other connections: nobody else knows it.
     pub session: Option<Box<str>>,
 }
@@ -102,6 +106,14 @@ pub(super) enum Awaited {
     Presence(u32),
     /// How many are there. The command's id.
     PresenceStats(u32),
+    /// How many connections its user has.
+    Census(Box<Census>),
+    /// What the backend says.
+    Hook(Hook),
+    /// Keys that its token may be good by.
+    Keys(Box<Command>),
+    /// To be let in: what this command may do depends on who the client is.
+    Admission(Box<Command>),
 }
 
 /// A subscription that is being made.
@@ -183,12 +195,27 @@ pub(super) struct Subscribed {
     pub id: i64,
 }
 
+impl Awaited {
+    /// Whether it is a subscription to the channel called `name` about which somebody is asked.
+    fn is_about(&self, name: &str) -> bool {
+        match self {
+            Self::Hook(Hook::Subscribe(_, request)) => request.channel == name,
+            Self::Keys(command) => match &command.method {
+                Method::Subscribe(request) => request.channel == name,
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+}
+
 impl Rare {
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
         self.held.is_empty()
             && self.connecting.is_none()
             && self.meta.is_empty()
+            && self.headers.is_empty()
             && self.session.is_none()
             && self.places.is_empty()
     }
@@ -223,10 +250,44 @@ impl Client {
         tag
     }
 
+    /// Goes on waiting under a tag that was taken out.
+    pub fn wait_on(&mut self, tag: u32, what: Awaited) {
+        self.waiting.push(Waiting { tag, what });
+    }
+
     /// Takes out what is waited for under `tag`.
     pub fn take_waiting(&mut self, tag: u32) -> Option<Awaited> {
         let at = self.waiting.iter().position(|waiting| waiting.tag == tag)?;
         Some(self.waiting.swap_remove(at).what)
+    }
+
+    /// Whether it is not known yet who the client is, though it asked to be let in.
+    pub fn awaits_admission(&self) -> bool {
+        self.waiting.iter().any(|waiting| match &waiting.what {
+            Awaited::Hook(Hook::Connect(..)) | Awaited::Census(_) => true,
+            Awaited::Keys(command) => matches!(command.method, Method::Connect(_)),
+            _ => false,
+        })
+    }
+
+    /// Takes out the commands that waited for it to be let in, in their order.
+    pub fn take_deferred(&mut self) -> Vec<Command> {
+        let is_deferred = |waiting: &mut Waiting| matches!(waiting.what, Awaited::Admission(_));
+        let mut deferred: Vec<Waiting> = self.waiting.extract_if(.., is_deferred).collect();
+        let newest = self.next_tag;
+        deferred.sort_unstable_by_key(|waiting| waiting.tag.wrapping_sub(newest));
+        let commands = deferred
+            .into_iter()
+            .filter_map(|waiting| match waiting.what {
+                Awaited::Admission(command) => Some(*command),
+                _ => None,
+            });
+        commands.collect()
+    }
+
+    /// Forgets that the backend was asked for a subscription to the channel called `name`.
+    pub fn forget_asked(&mut self, name: &str) {
+        self.waiting.retain(|waiting| !waiting.what.is_about(name));
     }
 
     /// Takes out a subscription that waited only to hear of the channel at `local`.
@@ -259,6 +320,10 @@ impl Client {
     /// Whether a subscription to the channel called `name` is being made.
     pub fn is_subscribing(&self, name: &str) -> bool {
         self.wanted().any(|wanted| *wanted.channel == *name)
+            || self
+                .waiting
+                .iter()
+                .any(|waiting| waiting.what.is_about(name))
     }
 
     /// Whether what was missed in the channel at `local` has been asked for.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::clock::unix_ms;
 use crate::config::{ChannelOptions, DataFormat};
+use crate::hooks::KeySource;
 use crate::hub::{
     Direction, Encoding, Framing, Key, Kind, Limit, Page, Position, Publication, Refused, Since,
     Unrecoverable,
@@ -36,6 +37,19 @@ pub(super) enum Refusal {
     Error(ErrorCode),
     /// The connection ends.
     Ends(Disconnect),
+    /// The client is told in the backend's words.
+    Backend(Box<BackendError>),
+    /// Newer keys may change it; without them, it is as the box says.
+    NeedsKeys(KeySource, Box<Refusal>),
+}
+
+/// An error in the backend's words.
+pub(super) struct BackendError {
+    pub code: u32,
+    /// For people.
+    pub message: Box<str>,
+    /// Worth another try.
+    pub temporary: bool,
 }
 
 impl Refusal {
@@ -49,6 +63,17 @@ impl Refusal {
             Self::Error(ErrorCode::TooManyRequests) => Disconnect::TooManyRequests,
             Self::Error(ErrorCode::PermissionDenied) => Disconnect::PermissionDenied,
             Self::Error(_) => Disconnect::InternalServerError,
+            Self::Backend(error) if error.temporary => Disconnect::InternalServerError,
+            Self::Backend(_) => Disconnect::PermissionDenied,
+            Self::NeedsKeys(_, otherwise) => otherwise.as_disconnect(),
+        }
+    }
+
+    /// The same for a client that connects: where the backend could not be asked, it is to come again.
+    pub fn while_connecting(self) -> Self {
+        match self {
+            Self::Error(ErrorCode::Internal) => Disconnect::InternalServerError.into(),
+            refusal => refusal,
         }
     }
 }
@@ -108,24 +133,118 @@ impl Core {
     }
 
     /// Deals with one command. Its reply is in `out`, or comes later.
-    fn obey_command(
+    pub(super) fn obey_command(
         &mut self,
         key: Key,
         command: Command,
         out: &mut Vec<u8>,
     ) -> Result<(), Disconnect> {
-        let id = command.id;
-        match self.dispatch(key, command, out) {
-            Ok(()) => Ok(()),
-            Err(Refusal::Error(code)) => {
-                self.reply(key, id, ReplyResult::Error(ReplyError::from(code)), out);
-                Ok(())
-            }
-            Err(Refusal::Ends(disconnect)) => Err(disconnect),
+        if self.awaits_admission(key, &command) {
+            return self.defer(key, command);
         }
+        let id = command.id;
+        let again = self.shared.backend.fetches_keys().then(|| command.clone());
+        let done = match (self.dispatch(key, command, out), again) {
+            (Err(Refusal::NeedsKeys(source, _)), Some(command)) => {
+                self.await_keys(key, source, command)
+            }
+            (done, _) => done,
+        };
+        self.conclude(key, id, done, out)
     }
 
-    fn dispatch(&mut self, key: Key, command: Command, out: &mut Vec<u8>) -> Result<(), Refusal> {
+    /// Whether what a command may do depends on who the client is, and that is being asked.
+    fn awaits_admission(&self, key: Key, command: &Command) -> bool {
+        let depends = !matches!(command.method, Method::Pong | Method::Connect(_));
+        depends && self.client(key).is_ok_and(Client::awaits_admission)
+    }
+
+    /// Lets a command wait until the client is let in.
+    fn defer(&mut self, key: Key, command: Command) -> Result<(), Disconnect> {
+        let Ok(client) = self.client_mut(key) else {
+            return Ok(());
+        };
+        if client.waiting.len() > COMMANDS_PER_FRAME_MAX {
+            return Err(Disconnect::TooManyRequests);
+        }
+        client.wait(Awaited::Admission(Box::new(command)));
+        Ok(())
+    }
+
+    /// Obeys what waited for the client to be let in.
+    fn obey_deferred(&mut self, key: Key) {
+        let Ok(client) = self.client_mut(key) else {
+            return;
+        };
+        if client.awaits_admission() {
+            return;
+        }
+        let mut out = Vec::new();
+        for command in client.take_deferred() {
+            if let Err(disconnect) = self.obey_command(key, command, &mut out) {
+                self.say(key, &out);
+                let reason = CloseReason::of(&disconnect);
+                return self.disconnect(key, &disconnect, reason);
+            }
+        }
+        self.say(key, &out);
+    }
+
+    /// Replies to a command that comes to nothing.
+    fn conclude(
+        &mut self,
+        key: Key,
+        id: u32,
+        done: Result<(), Refusal>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Disconnect> {
+        let Err(refusal) = done else {
+            return Ok(());
+        };
+        if self.client(key).is_ok_and(|client| client.is_uni) {
+            return Err(refusal.as_disconnect());
+        }
+        match refusal {
+            Refusal::Error(code) => {
+                self.reply(key, id, ReplyResult::Error(ReplyError::from(code)), out);
+            }
+            Refusal::Backend(error) => {
+                self.reply(key, id, ReplyResult::Error(error.as_reply()), out);
+            }
+            Refusal::Ends(disconnect) => return Err(disconnect),
+            Refusal::NeedsKeys(_, otherwise) => {
+                return self.conclude(key, id, Err(*otherwise), out);
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for a command that had to wait for an answer from outside; then the client goes on.
+    pub(super) fn conclude_later(
+        &mut self,
+        key: Key,
+        id: u32,
+        done: Result<(), Refusal>,
+        mut out: Vec<u8>,
+    ) {
+        let concluded = self.conclude(key, id, done, &mut out);
+        self.say(key, &out);
+        if let Err(disconnect) = concluded {
+            let reason = CloseReason::of(&disconnect);
+            return self.disconnect(key, &disconnect, reason);
+        }
+        self.obey_deferred(key);
+        self.resume(key);
+        self.reschedule(key);
+    }
+
+    /// Deals with a command whose reply is in `out`, or comes later.
+    pub(super) fn dispatch(
+        &mut self,
+        key: Key,
+        command: Command,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Refusal> {
         let Command { id, method } = command;
         let progress = self.client(key)?.progress;
         match (progress, &method) {
@@ -157,7 +276,7 @@ impl Core {
                 self.command_presence(key, id, &request, Question::PresenceStats, out)
             }
             Method::History(request) => self.command_history(key, id, &request, out),
-            Method::Rpc(_) => Err(ErrorCode::NotAvailable.into()),
+            Method::Rpc(request) => self.command_rpc(key, id, &request),
             Method::Refresh(request) => self.command_refresh(key, id, &request.token, out),
             Method::SubRefresh(request) => self.command_sub_refresh(key, id, &request, out),
         }
@@ -179,12 +298,16 @@ impl Core {
         out: &mut Vec<u8>,
     ) -> Result<(), Refusal> {
         let options = self.checked_options(&request.channel)?;
-        let (delta, format) = (
-            options.delta_publish,
-            self.shared.config.channel.data_format(options),
-        );
+        let format = self.shared.config.channel.data_format(options);
         if request.kind != 0 {
             return Err(ErrorCode::NotAvailable.into());
+        }
+        if let Some(endpoint) = self.shared.backend.on_publish(options) {
+            let data = request.data.as_ref().ok_or(ErrorCode::BadRequest)?;
+            if !is_of_format(&data.as_ref(), format) {
+                return Err(ErrorCode::BadRequest.into());
+            }
+            return self.ask_publish(key, id, request, endpoint);
         }
         let client = self.client(key)?;
         let right = Right {
@@ -195,7 +318,24 @@ impl Core {
         if !self.has_right(client, &request.channel, right) {
             return Err(ErrorCode::PermissionDenied.into());
         }
-        let info = self.info_in(client, &request.channel);
+        self.publish_permitted(key, id, request, false, out)
+    }
+
+    /// Publishes for a client that may.
+    pub(super) fn publish_permitted(
+        &mut self,
+        key: Key,
+        id: u32,
+        request: PublishRequest,
+        skips_history: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Refusal> {
+        let options = self.options_of(&request.channel)?;
+        let (delta, format) = (
+            options.delta_publish,
+            self.shared.config.channel.data_format(options),
+        );
+        let info = self.info_in(self.client(key)?, &request.channel);
         let data = request.data.ok_or(ErrorCode::BadRequest)?;
         if !is_of_format(&data.as_ref(), format) {
             return Err(ErrorCode::BadRequest.into());
@@ -211,6 +351,7 @@ impl Core {
             options: Some(Box::new(PublishOptions {
                 info: Some(info),
                 uses_delta: delta,
+                skips_history,
                 ..PublishOptions::default()
             })),
         };
@@ -352,9 +493,11 @@ impl Core {
         let Some(awaited) = client.take_waiting(asker.tag) else {
             return;
         };
-        if let Awaited::Subscribe(wanted) = awaited {
-            return self.recovered(key, *wanted, answer);
-        }
+        let awaited = match awaited {
+            Awaited::Subscribe(wanted) => return self.recovered(key, *wanted, answer),
+            Awaited::Census(census) => return self.counted(asker, census, &answer),
+            awaited => awaited,
+        };
         let mut out = Vec::new();
         self.reply_answer(key, awaited, answer, &mut out);
         self.say(key, &out);
@@ -413,7 +556,15 @@ impl Core {
                 let error = ReplyResult::Error(ErrorCode::Internal.into());
                 self.reply(key, id, error, out);
             }
-            (Awaited::Subscribe(_) | Awaited::Publish(_), _) => {}
+            (
+                Awaited::Subscribe(_)
+                | Awaited::Publish(_)
+                | Awaited::Census(_)
+                | Awaited::Hook(_)
+                | Awaited::Keys(_)
+                | Awaited::Admission(_),
+                _,
+            ) => {}
         }
     }
 
@@ -507,14 +658,9 @@ impl Core {
         refusal: Refusal,
         out: &mut Vec<u8>,
     ) {
-        match refusal {
-            Refusal::Error(code) => {
-                self.reply(key, id, ReplyResult::Error(code.into()), out);
-            }
-            Refusal::Ends(disconnect) => {
-                let reason = CloseReason::of(&disconnect);
-                self.disconnect(key, &disconnect, reason);
-            }
+        if let Err(disconnect) = self.conclude(key, id, Err(refusal), out) {
+            let reason = CloseReason::of(&disconnect);
+            self.disconnect(key, &disconnect, reason);
         }
     }
 
@@ -582,6 +728,16 @@ impl Core {
             .and_then(|local| client.subscription(local.slot))
             .and_then(|subscription| subscription.info.as_ref());
         Arc::clone(own.unwrap_or(&client.info))
+    }
+}
+
+impl BackendError {
+    fn as_reply(&self) -> ReplyError<'_> {
+        ReplyError {
+            code: self.code,
+            message: &self.message,
+            temporary: self.temporary,
+        }
     }
 }
 

@@ -18,9 +18,10 @@ use crate::proto::centrifuge::{
 };
 
 use super::Core;
+use super::backend::Endpoint;
 use super::client::{Connecting, Origin, Progress};
 use super::commands::{Refusal, ttl_s};
-use super::subscriptions::Permit;
+use super::subscriptions::{Permit, Verdict};
 
 /// The server's version, as clients are told.
 pub(super) const VERSION: &str = concat!("longwire ", env!("CARGO_PKG_VERSION"));
@@ -54,6 +55,14 @@ pub(super) struct Admitted {
     pub subs: Vec<(String, SubscriptionClaims)>,
 }
 
+/// Whether a client is let in.
+enum Admission {
+    /// It is.
+    Granted(Box<Admitted>),
+    /// The backend says.
+    Ask(Endpoint),
+}
+
 impl Core {
     /// A client asks to be let in.
     pub(super) fn command_connect(
@@ -64,30 +73,45 @@ impl Core {
         out: &mut Vec<u8>,
     ) -> Result<(), Refusal> {
         self.client_mut(key)?.progress = Progress::Connecting;
-        let admitted = match self.admit_client(&request) {
-            Ok(admitted) => admitted,
-            Err(refusal) => {
-                self.client_mut(key)?.progress = Progress::Refused;
-                return Err(refusal);
-            }
+        self.keep_emulated_headers(key, &request);
+        let done = match self.admit_client(&request) {
+            Ok(Admission::Granted(admitted)) => self.connect(key, id, *admitted, &request, out),
+            Ok(Admission::Ask(endpoint)) => self.ask_connect(key, id, &request, endpoint),
+            Err(refusal) => Err(refusal),
         };
-        self.connect(key, id, admitted, &request, out)
+        if done.is_err() && !matches!(done, Err(Refusal::NeedsKeys(..))) {
+            self.refuse_connect(key);
+        }
+        done
+    }
+
+    /// A client is not let in.
+    pub(super) fn refuse_connect(&mut self, key: Key) {
+        if let Ok(client) = self.client_mut(key) {
+            client.progress = Progress::Refused;
+        }
     }
 
     /// Who asks, by its token or by what the configuration allows everybody.
-    fn admit_client(&self, request: &ConnectRequest) -> Result<Admitted, Refusal> {
+    fn admit_client(&self, request: &ConnectRequest) -> Result<Admission, Refusal> {
         let limits = &self.shared.config.client.limits;
         if request.token.is_empty() {
-            return match limits.insecure || limits.allow_anonymous_connect_without_token {
-                true => Ok(Admitted::default()),
-                false => Err(Disconnect::BadRequest.into()),
+            let lets_everybody = limits.insecure || limits.allow_anonymous_connect_without_token;
+            return match (self.shared.backend.on_connect(), lets_everybody) {
+                (Some(endpoint), _) => Ok(Admission::Ask(endpoint)),
+                (None, true) => Ok(Admission::Granted(Box::default())),
+                (None, false) => Err(Disconnect::BadRequest.into()),
             };
         }
         let now_s = unix_ms() / 1000;
         let claims = match self.tokens.connect.verify_connect(&request.token, now_s) {
             Ok(claims) => claims,
             Err(TokenError::Expired) => return Err(ErrorCode::TokenExpired.into()),
-            Err(_) => return Err(Disconnect::InvalidToken.into()),
+            Err(error) => {
+                let keys = self.shared.backend.connect_keys();
+                let otherwise = Disconnect::InvalidToken.into();
+                return Err(self.refuse_token(&error, keys, otherwise));
+            }
         };
         let is_anonymous = claims.user.is_empty();
         if is_anonymous && limits.disallow_anonymous_connection_tokens {
@@ -96,7 +120,7 @@ impl Core {
         if self.tokens.revocations.is_revoked(claims.identity(), now_s) {
             return Err(Disconnect::InvalidToken.into());
         }
-        Ok(Admitted {
+        Ok(Admission::Granted(Box::new(Admitted {
             user: Arc::from(claims.user),
             info: claims.info.unwrap_or_default(),
             data: Bytes::new(),
@@ -104,11 +128,11 @@ impl Core {
             expire_at_s: claims.expire_at_s.unwrap_or(0),
             refreshes: true,
             subs: claims.subs,
-        })
+        })))
     }
 
     /// Lets a client in, with the subscriptions it gets without asking. It is told when they are made.
-    pub(super) fn connect(
+    pub(super) fn let_in(
         &mut self,
         key: Key,
         id: u32,
@@ -118,7 +142,12 @@ impl Core {
     ) -> Result<(), Refusal> {
         let limits = &self.shared.config.client.limits;
         let (ping_s, pong_s) = (limits.ping_interval_s, limits.pong_timeout_s);
-        let grace_s = limits.expired_close_delay_s;
+        // The backend is asked as soon as it expires; the client has a while to bring a new token.
+        let is_refreshed = self.shared.backend.on_refresh().is_some();
+        let grace_s = match is_refreshed {
+            true => 0,
+            false => limits.expired_close_delay_s,
+        };
         let expires_s = self.deadline_of(admitted.expire_at_s, grace_s);
         let subs = self.subscriptions_of(&admitted, request);
         if subs.len() > self.shared.config.client.limits.channel_limit as usize {
@@ -149,12 +178,13 @@ impl Core {
             outstanding: subs.len(),
             subscribed: Vec::new(),
             data: admitted.data,
-            refresh_at_s: match admitted.refreshes {
+            refresh_at_s: match admitted.refreshes && !is_refreshed {
                 true => admitted.expire_at_s,
                 false => 0,
             },
         });
         self.note_user(key);
+        self.end_older_connections(key);
         if subs.is_empty() {
             self.answer_connect(key, out);
             return Ok(());
@@ -214,8 +244,11 @@ impl Core {
                     ..wish.clone()
                 };
                 let (options, _) = self.check_subscribe(key, &sub).ok()?;
-                let permit = self.permit_subscribe(key, &sub, options).ok()?;
-                Some((sub, permit))
+                match self.permit_subscribe(key, &sub, options) {
+                    Ok(Verdict::Granted(permit)) => Some((sub, permit)),
+                    // The backend gives such channels with its answer to the request to connect.
+                    Ok(Verdict::Ask(_)) | Err(_) => None,
+                }
             })
             .take(most.saturating_sub(given.len()))
             .collect()
@@ -366,14 +399,18 @@ impl Core {
         token: &str,
         out: &mut Vec<u8>,
     ) -> Result<(), Refusal> {
-        if token.is_empty() {
+        if token.is_empty() || self.shared.backend.on_refresh().is_some() {
             return Err(Disconnect::BadRequest.into());
         }
         let now_s = unix_ms() / 1000;
         let claims = match self.tokens.connect.verify_connect(token, now_s) {
             Ok(claims) => claims,
             Err(TokenError::Expired) => return Err(Disconnect::ConnectionExpired.into()),
-            Err(_) => return Err(Disconnect::InvalidToken.into()),
+            Err(error) => {
+                let keys = self.shared.backend.connect_keys();
+                let otherwise = Disconnect::InvalidToken.into();
+                return Err(self.refuse_token(&error, keys, otherwise));
+            }
         };
         let client = self.client(key)?;
         let is_same_user = *client.info.user == *claims.user;
@@ -411,6 +448,9 @@ impl Core {
         let Some(local) = local.filter(|local| client.subscription(local.slot).is_some()) else {
             return Err(ErrorCode::PermissionDenied.into());
         };
+        if self.sub_refresher(&request.channel).is_some() {
+            return Err(Disconnect::BadRequest.into());
+        }
         if request.token.is_empty() {
             return Err(ErrorCode::BadRequest.into());
         }
@@ -426,7 +466,11 @@ impl Core {
         let claims = match claims {
             Ok(claims) => claims,
             Err(TokenError::Expired) => return Err(ErrorCode::TokenExpired.into()),
-            Err(_) => return Err(Disconnect::InvalidToken.into()),
+            Err(error) => {
+                let keys = self.shared.backend.subscribe_keys();
+                let otherwise = Disconnect::InvalidToken.into();
+                return Err(self.refuse_token(&error, keys, otherwise));
+            }
         };
         let expire_at_s = claims.expire_at_s.unwrap_or(0);
         let grace_s = self.shared.config.client.limits.expired_sub_close_delay_s;
@@ -468,6 +512,7 @@ impl Core {
             .client(key)
             .is_ok_and(|client| client.progress == Progress::Connected);
         match is_connected {
+            true if self.ask_refresh(key) => {}
             true => {
                 self.disconnect(key, &Disconnect::ConnectionExpired, CloseReason::Expired);
             }

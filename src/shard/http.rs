@@ -33,6 +33,8 @@ pub(super) struct HttpStage {
     pub client: IpAddr,
     /// Go into the answer to the present request, whatever it is.
     pub answer_headers: Headers,
+    /// Headers of the request that begins a session which the backend gets.
+    pub kept_headers: Vec<(String, String)>,
     /// When the present phase must be over.
     pub deadline_s: u32,
     /// No request may follow the present one.
@@ -148,6 +150,7 @@ impl HttpStage {
             is_proxy,
             client: peer,
             answer_headers: Headers::new(),
+            kept_headers: Vec::new(),
             deadline_s,
             is_last: false,
             connection: ConnectionPlan::LAST,

@@ -18,6 +18,7 @@ use super::doorbell::{Doorbell, DoorbellWaiter};
 use crate::hub::{ClientInfo, Key, Position, Publication, Refused};
 
 use super::asks::{Answer, Ask, Order, Presence};
+use super::backend::{HookAnswer, KeyNews};
 use super::emulation::Emulate;
 use super::polled::Poll;
 use super::publish::Submission;
@@ -79,6 +80,10 @@ pub enum Message {
         /// Published bytes.
         bytes: u32,
     },
+    /// From the hooks' thread: what became of a call.
+    Hook(Box<HookAnswer>),
+    /// From the hooks' thread: keys of tokens.
+    Keys(Box<KeyNews>),
     /// From another shard of the core: the baton is yours.
     Turn,
     /// From the main thread: new connections go to these shards only.
@@ -327,16 +332,16 @@ pub struct Ports {
     pub links: Vec<Link>,
 }
 
-/// Connects `doorbells.len()` shards and the main thread: the ports of every shard, and the main
-/// thread's links to them.
+/// Connects `doorbells.len()` shards and `outsiders`, threads that only send: the ports of every shard, and the
+/// links of each outsider to them.
 pub fn connect(
     doorbells: &[Arc<Doorbell>],
+    outsiders: usize,
     messages: usize,
     bytes: usize,
-) -> (Vec<Ports>, Vec<Link>) {
+) -> (Vec<Ports>, Vec<Vec<Link>>) {
     let shards = doorbells.len();
-    // The main thread sends too.
-    let senders = shards + 1;
+    let senders = shards + outsiders;
     let allowance = Allowance::share(messages, bytes, senders);
     let places = (allowance.data_messages + allowance.control_messages) as usize * senders;
     let mut links: Vec<Vec<Link>> = (0..senders).map(|_| Vec::with_capacity(shards)).collect();
@@ -363,10 +368,10 @@ pub fn connect(
             handled,
         });
     }
-    let main = links.pop().unwrap_or_default();
+    let outside = links.split_off(shards);
     let ports = inboxes.into_iter().zip(links);
     let ports = ports.map(|(inbox, links)| Ports { inbox, links });
-    (ports.collect(), main)
+    (ports.collect(), outside)
 }
 
 #[cfg(test)]
@@ -394,7 +399,7 @@ mod tests {
 
     fn pair(messages: usize, bytes: usize) -> (Ports, Ports) {
         let doorbells = [(); 2].map(|()| Arc::new(Doorbell::open().unwrap()));
-        let (ports, _) = connect(&doorbells, messages, bytes);
+        let (ports, _) = connect(&doorbells, 1, messages, bytes);
         let mut ports = ports.into_iter();
         (ports.next().unwrap(), ports.next().unwrap())
     }

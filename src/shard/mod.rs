@@ -22,6 +22,8 @@
 //! | `gather` | requests that take the answers of several shards |
 //! | `scribe` | publications in every form |
 //! | `client` | a Centrifuge client |
+//! | `backend`, `hooks`, `jwks` | what the backend is asked about clients, and keys of tokens that are fetched |
+//! | `census` | how many connections a user has |
 //! | `connecting`, `commands`, `subscriptions` | how it is let in, what it wants, its subscriptions |
 //! | `listeners` | who may listen to what in the plain dialect |
 //! | `places` | where an event stream over several channels stands |
@@ -40,7 +42,9 @@
 mod addresses;
 mod admission;
 mod asks;
+mod backend;
 mod baton;
+mod census;
 mod channels;
 mod client;
 mod commands;
@@ -51,10 +55,12 @@ mod emulation;
 mod fanout;
 mod frames;
 mod gather;
+mod hooks;
 mod http;
 mod inbox;
 #[cfg(test)]
 mod interleavings;
+mod jwks;
 mod listeners;
 mod local_bell;
 mod owner;
@@ -95,6 +101,7 @@ use bytes::Bytes;
 use crate::auth::ApiKeys;
 use crate::clock::{Clock, seconds_ceil};
 use crate::config::Config;
+use crate::hooks::KeySource;
 use crate::hub::{
     HeartbeatTimes, IdempotencyKeys, IdempotencyLimits, Key, LocalChannels, OutboxLimits,
     OwnedChannels, OwnedLimits, Slab, Wheel,
@@ -122,6 +129,7 @@ pub use asks::{
     Action, AnswerTo, Order, Overview, Question, RecoveryWish, Revocation, RevokedTokens,
     SubscribeOrder, Whom,
 };
+pub use backend::{Backend, HookAnswer, KeyNews, Returns};
 pub use baton::Baton;
 pub use commands::history_question;
 pub use connecting::Tokens;
@@ -164,6 +172,8 @@ pub struct Shared {
     pub batons: Vec<Baton>,
     /// What every shard verifies tokens with, to begin with.
     pub tokens: Tokens,
+    /// Who is asked what clients may do.
+    pub backend: Backend,
     /// Names this server to its clients.
     pub node: Box<str>,
     /// Keys of the server API.
@@ -363,6 +373,8 @@ pub struct Core {
     users: Users,
     secrets: Secrets,
     tokens: Tokens,
+    /// Commands that wait for keys.
+    awaiting_keys: Vec<(KeySource, Asker)>,
     /// Local channels whose owners have yet to hear how many subscribers they have here.
     news: Vec<Key>,
     /// Away while frames are read.
@@ -428,6 +440,7 @@ impl Core {
             users: Users::default(),
             secrets: Secrets::default(),
             tokens: shared.tokens.clone(),
+            awaiting_keys: Vec::new(),
             news: Vec::new(),
             inflater: None,
             ready: VecDeque::new(),

@@ -61,9 +61,10 @@ enum Severity {
 /// `None` for the ordinary ends of connections.
 fn severity(reason: CloseReason) -> Option<Severity> {
     match reason {
-        CloseReason::SlowConsumer | CloseReason::WriteStall | CloseReason::Overloaded => {
-            Some(Severity::Warn)
-        }
+        CloseReason::SlowConsumer
+        | CloseReason::WriteStall
+        | CloseReason::Overloaded
+        | CloseReason::Internal => Some(Severity::Warn),
         CloseReason::ProtocolError
         | CloseReason::InvalidPayload
         | CloseReason::MessageTooBig

@@ -162,7 +162,10 @@ impl Core {
                 };
                 Ok(After::Wait)
             }
-            Answer::Upgrade(upgrade) => Ok(self.begin_upgrade(key, http, upgrade, connection)),
+            Answer::Upgrade(upgrade) => {
+                http.kept_headers = self.kept_headers(&request, &upgrade);
+                Ok(self.begin_upgrade(key, http, upgrade, connection))
+            }
         }
     }
 

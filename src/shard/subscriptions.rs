@@ -15,6 +15,7 @@ use crate::proto::centrifuge::{Disconnect, ErrorCode, Format, UnsubscribeCode};
 
 use super::Core;
 use super::asks::{AnswerTo, Presence, Question, RecoveryWish};
+use super::backend::Endpoint;
 use super::channels::Hearing;
 use super::client::{Awaited, Client, ClientSubscription, Origin, Subscribed, Wanted, WantedFlags};
 use super::commands::Refusal;
@@ -35,6 +36,14 @@ pub(super) struct Permit {
     pub overrides: Overrides,
 }
 
+/// Whether a client may subscribe.
+pub(super) enum Verdict {
+    /// It may.
+    Granted(Permit),
+    /// The backend says.
+    Ask(Endpoint),
+}
+
 impl Core {
     /// A client wants to subscribe. Its reply comes now or later, in any case before the first push.
     pub(super) fn command_subscribe(
@@ -45,10 +54,28 @@ impl Core {
         out: &mut Vec<u8>,
     ) -> Result<(), Refusal> {
         let (options, filter) = self.check_subscribe(key, &request)?;
-        let options = options.clone();
-        let permit = self.permit_subscribe(key, &request, &options)?;
+        match self.permit_subscribe(key, &request, options)? {
+            Verdict::Ask(endpoint) => self.ask_subscribe(key, id, request, endpoint),
+            Verdict::Granted(permit) => {
+                let origin = Origin::Command(id);
+                let wanted = self.wanted(key, &request, options, permit, origin)?;
+                self.begin_subscribe(key, wanted, filter, out)
+            }
+        }
+    }
+
+    /// Subscribes a client that the backend allows it.
+    pub(super) fn subscribe_permitted(
+        &mut self,
+        key: Key,
+        id: u32,
+        request: &SubscribeRequest,
+        permit: Permit,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Refusal> {
+        let (options, filter) = self.check_subscribe(key, request)?;
         let origin = Origin::Command(id);
-        let wanted = self.wanted(key, &request, &options, permit, origin)?;
+        let wanted = self.wanted(key, request, options, permit, origin)?;
         self.begin_subscribe(key, wanted, filter, out)
     }
 
@@ -111,14 +138,23 @@ impl Core {
         key: Key,
         request: &SubscribeRequest,
         options: &ChannelOptions,
-    ) -> Result<Permit, Refusal> {
+    ) -> Result<Verdict, Refusal> {
         let name = request.channel.as_str();
         let client = self.client(key)?;
         if !request.token.is_empty() {
-            return self.permit_by_token(client, request);
+            return self.permit_by_token(client, request).map(Verdict::Granted);
+        }
+        let config = &self.shared.config;
+        let is_limited =
+            options.allow_user_limited_channels && config.channel.is_user_limited(name);
+        if !is_limited
+            && !config.channel.is_private(name)
+            && let Some(endpoint) = self.shared.backend.on_subscribe(options)
+        {
+            return Ok(Verdict::Ask(endpoint));
         }
         match self.may_subscribe(name, &client.info.user, options) {
-            true => Ok(Permit::default()),
+            true => Ok(Verdict::Granted(Permit::default())),
             false => Err(ErrorCode::PermissionDenied.into()),
         }
     }
@@ -156,8 +192,10 @@ impl Core {
         let claims = claims.map_err(|error| match error {
             TokenError::Expired => Refusal::from(ErrorCode::TokenExpired),
             TokenError::Mismatch(_) => Disconnect::InvalidToken.into(),
-            TokenError::Invalid(_) | TokenError::UnknownKey { .. } => {
-                ErrorCode::PermissionDenied.into()
+            TokenError::Invalid(_) => ErrorCode::PermissionDenied.into(),
+            TokenError::UnknownKey { .. } => {
+                let keys = self.shared.backend.subscribe_keys();
+                self.refuse_token(&error, keys, ErrorCode::PermissionDenied.into())
             }
         })?;
         if self.tokens.revocations.is_revoked(claims.identity(), now_s) {
@@ -323,14 +361,21 @@ impl Core {
         let Some(local) = wanted.local else {
             return Err(ErrorCode::Internal.into());
         };
-        let Some(place) = self.add_subscriber(local, key, encoding) else {
+        // Who has just got the newest publication has what the next difference refers to.
+        let has_newest = recovery
+            .as_ref()
+            .is_some_and(|recovery| !recovery.publications.is_empty());
+        let live = encoding.after_first().filter(|_| has_newest);
+        let Some(place) = self.add_subscriber(local, key, live.unwrap_or(encoding)) else {
             return Err(ErrorCode::Internal.into());
         };
         let position = self.local.get_mut(local).map(|channel| channel.position);
-        let expires_s = self.deadline_of(
-            wanted.expire_at_s,
-            self.shared.config.client.limits.expired_sub_close_delay_s,
-        );
+        let is_refreshed = self.sub_refresher(&wanted.channel).is_some();
+        let grace_s = match is_refreshed {
+            true => 0,
+            false => self.shared.config.client.limits.expired_sub_close_delay_s,
+        };
+        let expires_s = self.deadline_of(wanted.expire_at_s, grace_s);
         let client = self.client_mut(key)?;
         let info = (!wanted.info.is_empty()).then(|| {
             Arc::new(ClientInfo {
@@ -369,7 +414,7 @@ impl Core {
         let subscribed = Subscribed {
             channel: wanted.channel,
             epoch: position.map_or(String::new(), |position| position.epoch.to_string()),
-            offset: match recovered && !wanted.flags.latest_only {
+            offset: match recovered {
                 true => since_offset,
                 false => position.map_or(0, |position| position.offset),
             },
@@ -377,7 +422,8 @@ impl Core {
             recovered,
             was_recovering,
             flags: wanted.flags,
-            expire_at_s: wanted.expire_at_s,
+            // Not the client's concern, where the backend sees to it.
+            expire_at_s: if is_refreshed { 0 } else { wanted.expire_at_s },
             data: wanted.data,
             encoding,
             id: match encoding.selection.is_by_id() {
@@ -529,6 +575,7 @@ impl Core {
             return Err(Disconnect::BadRequest.into());
         }
         self.give_up_wanted(key, name);
+        self.client_mut(key)?.forget_asked(name);
         if let Some(local) = self.local.find(name) {
             self.leave(key, local.slot);
         }
@@ -626,18 +673,30 @@ impl Core {
         if is_due(client.expires_s) {
             return self.expire_connection(key);
         }
-        let due: Vec<(u32, bool)> = client
+        let due: Vec<u32> = client
             .subscriptions
             .iter()
             .filter(|one| is_due(one.expires_s))
-            .map(|one| (one.place.channel, one.is_server_side))
+            .map(|one| one.place.channel)
             .collect();
-        for (channel, is_server_side) in due {
-            if is_server_side {
-                let reason = CloseReason::Expired;
-                return self.disconnect(key, &Disconnect::SubscriptionExpired, reason);
+        for channel in due {
+            if !self.ask_sub_refresh(key, channel) {
+                self.end_expired(key, channel);
             }
-            self.unsubscribe_by_server(key, channel, UnsubscribeCode::Expired);
+        }
+    }
+
+    /// Ends a subscription that has expired; the connection too, if the client did not ask for it.
+    pub(super) fn end_expired(&mut self, key: Key, local_slot: u32) {
+        let Ok(client) = self.client(key) else {
+            return;
+        };
+        match client.subscription(local_slot) {
+            Some(subscription) if subscription.is_server_side => {
+                let reason = CloseReason::Expired;
+                self.disconnect(key, &Disconnect::SubscriptionExpired, reason);
+            }
+            _ => self.unsubscribe_by_server(key, local_slot, UnsubscribeCode::Expired),
         }
     }
 }

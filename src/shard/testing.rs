@@ -54,7 +54,7 @@ impl Bed {
         let bells: Vec<_> = (0..shards)
             .map(|_| Arc::new(Doorbell::open().unwrap()))
             .collect();
-        let (ports, _) = connect(&bells, config.inbox.messages, 1 << 20);
+        let (ports, _) = connect(&bells, 1, config.inbox.messages, 1 << 20);
         let shared = Arc::new(Shared {
             connections_per_shard: CONNECTIONS,
             metrics: (0..shards)
@@ -70,6 +70,7 @@ impl Bed {
                 subscribe: verifier(&config),
                 revocations: Revocations::new(100),
             },
+            backend: super::Backend::default(),
             node: "test".into(),
             api_keys: ApiKeys::default(),
             begin_drain: Box::new(|| ()),

@@ -9,7 +9,7 @@ use crate::hub::{
     ClientInfo, Dialect, Encoding, Framing, Key, Position, Recovery, Selection, Since, Vitals,
 };
 use crate::metrics::CloseReason;
-use crate::proto::centrifuge::{Disconnect, Format, decode_connect_request};
+use crate::proto::centrifuge::{Command, Disconnect, Format, Method, decode_connect_request};
 use crate::proto::close::CloseCode;
 use crate::proto::cursor::Cursor;
 use crate::proto::deflate::DeflateParams;
@@ -334,6 +334,9 @@ impl Core {
             Dialogue::Centrifuge(new) => {
                 let mut client = Client::new(self.new_info(key), new.format, new.is_uni, expires_s);
                 client.pings_by_frame = new.pings_by_frame;
+                if !http.kept_headers.is_empty() {
+                    client.rare_mut().headers = http.kept_headers;
+                }
                 if new.has_session {
                     client.rare_mut().session = Some(self.new_session_name(key));
                 }
@@ -509,10 +512,13 @@ impl Core {
             places::resume(&mut request, id, most as usize);
         }
         let mut out = Vec::new();
-        let connected = self.command_connect(key, 0, request, &mut out);
+        let command = Command {
+            id: 0,
+            method: Method::Connect(Box::new(request)),
+        };
+        let connected = self.obey_command(key, command, &mut out);
         self.say(key, &out);
-        if let Err(refusal) = connected {
-            let disconnect = refusal.as_disconnect();
+        if let Err(disconnect) = connected {
             let reason = CloseReason::of(&disconnect);
             self.disconnect(key, &disconnect, reason);
         }

@@ -16,8 +16,12 @@ use super::asks::{
 };
 use super::client::{Client, Origin, Progress};
 use super::commands::ttl_s;
+use super::inbox::{Asker, Message};
 use super::subscriptions::Permit;
 use super::whereabouts::Whereabouts;
+
+/// The tag of an order whose outcome nobody waits for.
+const UNANSWERED: u32 = u32::MAX;
 
 /// Finds the sessions of a user: five bytes for each.
 #[derive(Default)]
@@ -76,6 +80,42 @@ impl Core {
         let hash = self.users.hasher.hash_one(user);
         let slots = self.users.slots.iter_hash(hash).copied();
         slots.filter(move |slot| self.user_of(*slot).is_some_and(|other| *other == *user))
+    }
+
+    /// A user may have one connection only: a client that is let in ends those it had before.
+    pub(super) fn end_older_connections(&mut self, key: Key) {
+        let personal = &self.shared.config.client.subscribe_to_user_personal_channel;
+        if !personal.enabled || !personal.single_connection {
+            return;
+        }
+        let Ok(info) = self.client(key).map(|client| Arc::clone(&client.info)) else {
+            return;
+        };
+        if info.user.is_empty() {
+            return;
+        }
+        let disconnect = Disconnect::ConnectionLimit;
+        let order = Order {
+            asker: Asker {
+                session: key,
+                tag: UNANSWERED,
+            },
+            whom: Whom {
+                user: Some(Arc::clone(&info.user)),
+                spared: vec![info.client.clone()],
+                ..Whom::default()
+            },
+            action: Action::Disconnect {
+                code: disconnect.code(),
+                reason: disconnect.reason().into(),
+            },
+        };
+        self.obey_here(&order);
+        for shard in 0..self.links.len() as u16 {
+            if shard != self.id {
+                self.tell(shard, Message::Order(Box::new(order.clone())));
+            }
+        }
     }
 
     fn user_of(&self, slot: u32) -> Option<Arc<str>> {
@@ -188,7 +228,7 @@ impl Core {
                 expire_at_s,
                 info,
             } => self.refresh_ordered(key, *expired, *expire_at_s, info),
-            Action::Count { .. } | Action::Revoke(_) => {}
+            Action::Number | Action::Count { .. } | Action::Revoke(_) => {}
         }
     }
 

@@ -16,6 +16,7 @@ mod curl;
 mod fuzz;
 mod harness;
 mod heartbeat;
+mod hooks;
 mod http;
 mod http_vectors;
 mod limits;

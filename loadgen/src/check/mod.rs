@@ -139,9 +139,12 @@ fn plan(args: &CheckArgs) -> Result<Run, String> {
     Ok(run)
 }
 
+/// A thread of clients, which gives what they heard.
+type ClientThread = JoinHandle<Result<Vec<SubscriberLog>, String>>;
+
 /// The threads of a check.
 struct Cast {
-    clients: Vec<(Arc<Control>, JoinHandle<Result<Vec<SubscriberLog>, String>>)>,
+    clients: Vec<(Arc<Control>, ClientThread)>,
     publishing: Arc<Publishing>,
     publishers: Vec<JoinHandle<Result<Vec<Published>, String>>>,
 }

@@ -14,7 +14,11 @@ console.error = () => {};
 
 /** Publishes as `curl -d` would; gives offset and epoch. */
 async function publish(name, body) {
-  const answer = await fetch(url(`/channels/${name}`), { method: 'POST', body });
+  const answer = await fetch(url(`/channels/${name}`), {
+    method: 'POST',
+    headers: { 'X-API-Key': 'test-api-key' },
+    body,
+  });
   assert.equal(answer.status, 200);
   return answer.json();
 }

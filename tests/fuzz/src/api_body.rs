@@ -13,7 +13,7 @@ use longwire::metrics::ShardMetrics;
 use longwire::net::Watch;
 use longwire::proto::http::parse_request;
 use longwire::shard::{
-    AddressTable, Answer, Core, Doorbell, Exchange, Reply, Shared, Tokens, connect,
+    AddressTable, Answer, Backend, Core, Doorbell, Exchange, Reply, Shared, Tokens, connect,
 };
 
 pub const SEEDS: &[&[u8]] = &[
@@ -103,7 +103,7 @@ fn core() -> Core {
         ..ChannelOptions::default()
     };
     let doorbell = Arc::new(Doorbell::open().expect("a doorbell"));
-    let (ports, _) = connect(&[doorbell], config.inbox.messages, 1 << 20);
+    let (ports, _) = connect(&[doorbell], 1, config.inbox.messages, 1 << 20);
     let verifier =
         || TokenVerifier::new(&TokenSettings::default()).expect("these settings are right");
     let shared = Shared {
@@ -119,6 +119,7 @@ fn core() -> Core {
             subscribe: verifier(),
             revocations: Revocations::new(100),
         },
+        backend: Backend::default(),
         node: "fuzz".into(),
         api_keys: ApiKeys::default(),
         begin_drain: Box::new(|| ()),
