@@ -67,6 +67,8 @@ labels! {
         PeerReset = "peer_reset",
         /// The server is shutting down.
         GoingAway = "going_away",
+        /// The connection had been there as long as it may.
+        MaxAge = "max_age",
         /// The client broke RFC 6455.
         ProtocolError = "protocol_error",
         /// A text message or close reason was not UTF-8.

@@ -37,6 +37,21 @@ pub(super) fn may_publish(core: &Core, exchange: &Exchange<'_>) -> Result<(), Re
     Err(Reply::text(403, line).closing())
 }
 
+/// Whether the request may stop the server: with a key; or, where none is configured, from a program on
+/// this machine. A server that is open to all publishers is not open to this.
+pub(super) fn may_stop(core: &mut Core, exchange: &Exchange<'_>) -> Result<(), Reply> {
+    let config = &core.shared.config;
+    if config.has_api_key() {
+        return has_key(exchange.request, config.full_api_keys());
+    }
+    if is_local(core, exchange) {
+        return Ok(());
+    }
+    let line =
+        "stopping the server without an API key is for programs on this machine only: set api_keys";
+    Err(Reply::text(403, line).closing())
+}
+
 /// The page's origin, if a browser's page asks. Refuses pages of another origin than the server's own
 /// and the configured ones.
 pub(super) fn origin<'a>(core: &Core, request: &Request<'a>) -> Result<Option<&'a str>, Reply> {

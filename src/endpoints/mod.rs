@@ -108,6 +108,13 @@ const ROUTES: &[Route] = &[
         answer: api::publish,
     },
     Route {
+        path: Path::Is("/api/drain"),
+        methods: WRITE,
+        pages: Pages::Allowed,
+        admit: access::may_stop,
+        answer: operations::drain,
+    },
+    Route {
         path: Path::Is("/metrics"),
         methods: READ,
         pages: Pages::Any,

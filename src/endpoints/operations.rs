@@ -1,4 +1,6 @@
-//! `/metrics`, `/health`, `/ready`.
+//! `/metrics`, `/health`, `/ready`, `/api/drain`.
+
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
@@ -18,6 +20,12 @@ pub(super) fn metrics(core: &mut Core, _: &Exchange<'_>) -> Answer {
 /// The process lives and this shard answers.
 pub(super) fn health(_: &mut Core, _: &Exchange<'_>) -> Answer {
     Answer::Reply(Reply::text(200, "ok"))
+}
+
+/// Stops the server as SIGTERM does: within a second it begins to drain.
+pub(super) fn drain(core: &mut Core, _: &Exchange<'_>) -> Answer {
+    core.shared.is_stop_asked.store(true, Ordering::Relaxed);
+    Answer::Reply(Reply::json(202, "{\"result\":{}}".to_owned()))
 }
 
 /// The server wants traffic.

@@ -36,7 +36,9 @@ pub use owned::{OwnedChannel, OwnedChannels, OwnedLimits, Refused};
 pub use presence::{PresenceFull, PresenceStats};
 pub use publication::{ClientInfo, Epoch, Kind, Position, Publication, PublicationExtra, Since};
 pub use slab::{Key, Slab};
-pub use snapshot::{BadSnapshot, ChannelState, append_channel, begin_snapshot, read_snapshot};
+pub use snapshot::{
+    BadSnapshot, ChannelState, Entry, KeyState, append_entry, begin_snapshot, read_snapshot,
+};
 pub use subscribers::Subscribers;
 pub use vitals::{HeartbeatTimes, Pulse, Vitals};
 pub use wheel::Wheel;

@@ -1,12 +1,44 @@
 //! The orderly stop: sessions are closed a few at a time.
 
-use crate::hub::Key;
+use crate::hub::{Framing, Key};
 use crate::metrics::CloseReason;
 use crate::proto::centrifuge::Disconnect;
 use crate::proto::close::CloseCode;
+use crate::proto::http::append_chunk;
 
 use super::session::Stage;
 use super::{Core, Reply};
+
+/// How sessions are sent away, and told to come back.
+pub(super) struct Farewell {
+    /// To those that speak the Centrifuge protocol.
+    disconnect: Disconnect,
+    /// To the others, with Close 1001.
+    text: &'static str,
+    reason: CloseReason,
+    /// Requests that are being received are not waited for.
+    is_late: bool,
+}
+
+impl Farewell {
+    /// The server stops.
+    pub const DRAINED: Self = Self {
+        disconnect: Disconnect::Shutdown,
+        text: "server is going away",
+        reason: CloseReason::GoingAway,
+        is_late: false,
+    };
+    /// The connection has been there as long as it may.
+    pub const AGED: Self = Self {
+        disconnect: Disconnect::ForceReconnect,
+        text: "connection is old enough",
+        reason: CloseReason::MaxAge,
+        is_late: false,
+    };
+}
+
+/// When clients of server-sent events are to come back, in milliseconds: a random moment of this.
+const RETRY_MS: std::ops::Range<u32> = 500..3000;
 
 impl Core {
     /// From now on no connection outlives its present exchange.
@@ -28,6 +60,10 @@ impl Core {
     /// may be completed unless `is_late`.
     pub(super) fn close_some(&mut self, count: usize, is_late: bool) {
         let places = self.sessions.places() as u32;
+        let farewell = Farewell {
+            is_late,
+            ..Farewell::DRAINED
+        };
         let mut closed = 0;
         for _ in 0..places {
             if closed == count {
@@ -35,39 +71,42 @@ impl Core {
             }
             self.drain_slot = (self.drain_slot + 1) % places;
             if let Some(key) = self.sessions.key_at(self.drain_slot) {
-                closed += usize::from(self.drain_session(key, is_late));
+                closed += usize::from(self.send_away(key, &farewell));
             }
         }
     }
 
-    /// False if there was nothing to do for it.
-    fn drain_session(&mut self, key: Key, is_late: bool) -> bool {
+    /// Begins to close a session. False if there is nothing to do, or not yet.
+    pub(super) fn send_away(&mut self, key: Key, farewell: &Farewell) -> bool {
+        let (reason, is_late) = (farewell.reason, farewell.is_late);
         let Some(session) = self.sessions.get_mut(key) else {
             return false;
         };
         let is_client = session.client().is_some();
         match &mut session.stage {
             Stage::WebSocket(_) | Stage::Stream(_) if is_client => {
-                let reason = CloseReason::GoingAway;
-                self.disconnect(key, &Disconnect::Shutdown, reason);
+                self.disconnect(key, &farewell.disconnect, reason);
                 true
             }
-            Stage::Stream(_) => {
-                self.end_stream(key, CloseReason::GoingAway);
+            Stage::Stream(stream) => {
+                let is_event_stream = stream.framing == Framing::Events;
+                if is_event_stream {
+                    self.hint_retry(key);
+                }
+                self.end_stream(key, reason);
                 true
             }
             Stage::WebSocket(_) => {
-                let text = "server is going away";
-                self.close(key, CloseCode::GoingAway, text, CloseReason::GoingAway);
+                self.close(key, CloseCode::GoingAway, farewell.text, reason);
                 true
             }
             Stage::Http(http) if http.is_idle() => {
-                self.finish(key, CloseReason::GoingAway);
+                self.finish(key, reason);
                 true
             }
             Stage::Http(http) if is_late && !http.is_paused() => {
-                let reply = Reply::text(503, "server is going away").closing();
-                self.reply_and_finish(key, &reply, CloseReason::GoingAway);
+                let reply = Reply::text(503, farewell.text).closing();
+                self.reply_and_finish(key, &reply, reason);
                 true
             }
             Stage::Http(http) => {
@@ -76,6 +115,14 @@ impl Core {
             }
             Stage::Closing(_) | Stage::Busy => false,
         }
+    }
+
+    /// Tells a client of server-sent events when to come back.
+    fn hint_retry(&mut self, key: Key) {
+        let retry_ms = self.random.u32(RETRY_MS);
+        let mut chunk = Vec::new();
+        append_chunk(&mut chunk, format!("retry: {retry_ms}\n\n").as_bytes());
+        self.send(key, chunk);
     }
 }
 

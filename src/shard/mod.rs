@@ -28,12 +28,15 @@
 //! | `baton` | turns of shards that share a core |
 //! | `timers` | deadlines: heartbeat, slow readers, time-outs |
 //! | `drain` | the orderly stop |
+//! | `age` | connections that have been there as long as they may |
+//! | `snapshot` | what outlives a restart |
 //! | `tasks` | everything that waits |
 //! | `inbox`, `doorbell`, `park_flag` | messages between shards, and waking a shard |
 //! | `peer_log` | log lines for what clients cause |
 
 mod addresses;
 mod admission;
+mod age;
 mod asks;
 mod baton;
 mod channels;
@@ -58,6 +61,7 @@ mod scribe;
 mod secrets;
 mod send;
 mod session;
+mod snapshot;
 mod subscriptions;
 mod talk;
 mod tasks;
@@ -94,6 +98,7 @@ use crate::proto::message::MessageLimits;
 
 use addresses::AddressPlace;
 use admission::TokenBucket;
+use age::Ages;
 use baton::Ticket;
 use fanout::Pass;
 use local_bell::LocalBell;
@@ -114,7 +119,8 @@ pub use http::PublishReply;
 pub use inbox::{Allowance, Asker, Inbox, Link, Message, Ports, connect};
 pub use publish::{PublishOptions, Submission, Submitted};
 pub use session::Purpose;
-pub use tasks::{Door, Opening, Reporter, ShardEvent, Turn, run};
+pub use snapshot::Piece;
+pub use tasks::{Door, Inheritance, Opening, Reporter, ShardEvent, Turn, run};
 pub use upgrade::{Carrier, Dialogue, Listen, NewClient, Upgrade};
 
 /// What one shard remembers of publications that carried a key, at most.
@@ -135,6 +141,8 @@ pub struct Shared {
     pub channel_hash: std::hash::RandomState,
     /// False from the moment the server begins to stop.
     pub is_ready: AtomicBool,
+    /// Somebody asked the server to stop, by request. The main thread looks at it.
+    pub is_stop_asked: AtomicBool,
     /// Connections by client address.
     pub addresses: AddressTable,
     /// How scarce memory is.
@@ -337,6 +345,7 @@ pub struct Core {
     idempotency: IdempotencyKeys,
     users: Users,
     secrets: Secrets,
+    ages: Ages,
     tokens: Tokens,
     /// Local channels whose owners have yet to hear how many subscribers they have here.
     news: Vec<Key>,
@@ -354,6 +363,8 @@ pub struct Core {
     /// Bytes of requests being received, over all sessions.
     request_bytes: usize,
     is_draining: bool,
+    /// Nothing is sequenced any more.
+    is_frozen: bool,
     /// Room for connections when it was last said that there is less.
     room_told: usize,
     /// Where the drain goes on.
@@ -393,6 +404,7 @@ impl Core {
             idempotency: IdempotencyKeys::new(IDEMPOTENCY_LIMITS),
             users: Users::default(),
             secrets: Secrets::default(),
+            ages: Ages::new(&shared.config),
             tokens: shared.tokens.clone(),
             news: Vec::new(),
             inflater: None,
@@ -403,6 +415,7 @@ impl Core {
             prefers_long: false,
             request_bytes: 0,
             is_draining: false,
+            is_frozen: false,
             room_told: shared.connections_per_shard,
             drain_slot: 0,
             sockets,
@@ -433,6 +446,7 @@ impl Core {
             place,
         });
         self.metrics.connections.add(1);
+        self.ages.begin(key.slot, &mut self.random);
         self.wheel.schedule(key.slot, deadline_s);
         self.watch(key);
         key

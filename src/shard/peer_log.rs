@@ -79,6 +79,7 @@ fn severity(reason: CloseReason) -> Option<Severity> {
         | CloseReason::EndOfFile
         | CloseReason::PeerReset
         | CloseReason::GoingAway
+        | CloseReason::MaxAge
         | CloseReason::Idle
         | CloseReason::HttpDone
         | CloseReason::Refused

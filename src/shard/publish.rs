@@ -87,6 +87,9 @@ impl Core {
     /// Gives a publication its offset and sends it to every shard with subscribers; or refuses it,
     /// before it has one, when any of them cannot take it.
     fn sequence(&mut self, submission: Submission) -> Result<Position, Refused> {
+        if self.is_frozen {
+            return Err(self.refuse(Refused::ShardBusy));
+        }
         let now_s = self.now_s();
         let Submission {
             channel: name,

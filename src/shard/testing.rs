@@ -62,6 +62,7 @@ impl Bed {
                 .collect(),
             channel_hash: std::hash::RandomState::new(),
             is_ready: AtomicBool::new(true),
+            is_stop_asked: AtomicBool::new(false),
             addresses: AddressTable::default(),
             memory: Memory::new(&config.admission, || ()),
             batons: Vec::new(),

@@ -42,6 +42,7 @@ impl Core {
             .forget_idle(places, self.limits.channel_idle_s, now_s);
         self.metrics.channels.set(self.owned.len() as u64);
         self.idempotency.forget_expired(now_s);
+        self.ages.pass_second();
         self.tell_news(NEWS_PER_SECOND);
         self.relieve_memory();
     }

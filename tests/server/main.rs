@@ -20,6 +20,7 @@ mod loadgen;
 mod origins;
 mod proxies;
 mod publish;
+mod restart;
 mod rfc6455;
 mod rfc7692;
 mod seed_defects;
