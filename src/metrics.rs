@@ -110,6 +110,16 @@ labels! {
     }
 }
 
+labels! {
+    /// How publications are dropped for subscribers that read too slowly.
+    DropPolicy {
+        /// The oldest.
+        DropOldest = "drop_oldest",
+        /// All but the newest of each key.
+        KeepNewest = "keep_newest",
+    }
+}
+
 impl CloseReason {
     /// What a disconnect of a client counts as.
     pub fn of(disconnect: &Disconnect) -> Self {
@@ -232,6 +242,7 @@ pub struct ShardMetrics {
     closes: [Counter; CloseReason::LABELS.len()],
     refused: [Counter; RefusalReason::LABELS.len()],
     publications_refused: [Counter; PublicationRefusal::LABELS.len()],
+    publications_dropped: [Counter; DropPolicy::LABELS.len()],
     /// Turns of the loop.
     pub turn: TurnHistogram,
 }
@@ -250,6 +261,11 @@ impl ShardMetrics {
     /// Counts a connection that was not let in.
     pub fn refused(&self, reason: RefusalReason) {
         self.refused[reason as usize].add(1);
+    }
+
+    /// Counts publications dropped for a subscriber that reads too slowly.
+    pub fn publications_dropped(&self, policy: DropPolicy, publications: u64) {
+        self.publications_dropped[policy as usize].add(publications);
     }
 
     /// Counts a publication that was not sequenced.
@@ -412,29 +428,40 @@ const FAMILIES: &[Family] = &[
 struct LabelledFamily {
     name: &'static str,
     help: &'static str,
+    label: &'static str,
     labels: &'static [&'static str],
     values: fn(&ShardMetrics) -> &[Counter],
 }
 
-/// Every counter with a `reason` label.
+/// Every counter with a label of its own.
 const LABELLED: &[LabelledFamily] = &[
     LabelledFamily {
         name: "longwire_closes_total",
         help: "Connections ended, by reason.",
+        label: "reason",
         labels: CloseReason::LABELS,
         values: |m| &m.closes,
     },
     LabelledFamily {
         name: "longwire_refused_total",
         help: "Connections not let in, by reason.",
+        label: "reason",
         labels: RefusalReason::LABELS,
         values: |m| &m.refused,
     },
     LabelledFamily {
         name: "longwire_publications_refused_total",
         help: "Publications not sequenced, by reason.",
+        label: "reason",
         labels: PublicationRefusal::LABELS,
         values: |m| &m.publications_refused,
+    },
+    LabelledFamily {
+        name: "longwire_publications_dropped_total",
+        help: "Publications dropped for subscribers that read too slowly, by policy.",
+        label: "policy",
+        labels: DropPolicy::LABELS,
+        values: |m| &m.publications_dropped,
     },
 ];
 
@@ -462,10 +489,10 @@ pub fn render(
         head(&mut out, family.name, COUNTER, family.help);
         for (shard, metrics) in shards.iter().enumerate() {
             for (reason, value) in family.labels.iter().zip((family.values)(metrics)) {
-                let (name, value) = (family.name, value.get());
+                let (name, label, value) = (family.name, family.label, value.get());
                 line(
                     &mut out,
-                    format_args!("{name}{{shard=\"{shard}\",reason=\"{reason}\"}} {value}"),
+                    format_args!("{name}{{shard=\"{shard}\",{label}=\"{reason}\"}} {value}"),
                 );
             }
         }

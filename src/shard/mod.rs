@@ -25,6 +25,7 @@
 //! | `talk` | pings and disconnects, in the words of each carrier |
 //! | `users` | the connections of a user |
 //! | `fanout` | passes over the subscribers |
+//! | `backlog` | publications dropped for slow readers |
 //! | `baton` | turns of shards that share a core |
 //! | `timers` | deadlines: heartbeat, slow readers, time-outs |
 //! | `drain` | the orderly stop |
@@ -38,6 +39,7 @@ mod addresses;
 mod admission;
 mod age;
 mod asks;
+mod backlog;
 mod baton;
 mod channels;
 mod client;

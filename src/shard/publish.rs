@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::clock::unix_ms;
 use crate::hub::{
-    ClientInfo, Key, Kind, Position, Publication, PublicationExtra, Refused, StreamOptions,
+    Batch, ClientInfo, Key, Kind, Position, Publication, PublicationExtra, Refused, StreamOptions,
 };
 use crate::metrics::{CloseReason, PublicationRefusal};
 use crate::proto::centrifuge::filter::Filter;
@@ -14,6 +14,7 @@ use crate::proto::close::CloseCode;
 
 use super::Core;
 use super::asks::AnswerTo;
+use super::backlog::backlog_of;
 use super::http::Phase;
 use super::inbox::{Asker, Deliver, Event, Message, Publish, Published};
 use super::scribe::Place;
@@ -207,33 +208,32 @@ impl Core {
     /// Puts a publication into the batch of a channel, encoded once for each form its subscribers here
     /// get it in.
     pub(super) fn deliver(&mut self, local: Key, position: Position, publication: &Publication) {
-        // A channel that was left meanwhile: its owner will hear of it.
         let Some(channel) = self.local.get_mut(local) else {
+            // It was left meanwhile: its owner will hear of it.
             return;
         };
+        let (backlog, key) = backlog_of(&self.shared, &channel.name, Some(publication));
         channel.position = position;
         let is_first = channel.waiting.is_none();
         let credit_bytes = Publication::credit_bytes(publication.data.len());
         let scribe = &mut self.scribe;
         let (name, base, filters) = (&channel.name, &channel.base, &channel.filters);
-        channel.waiting.get_or_insert_default().append(
-            credit_bytes,
-            &channel.encodings,
-            |encoding, out| {
-                let is_wanted = encoding
-                    .selection
-                    .filter()
-                    .is_none_or(|filter| passes_number(filters, filter, publication));
-                if is_wanted {
-                    let place = Place {
-                        name,
-                        local: local.slot,
-                        epoch: position.epoch,
-                    };
-                    scribe.publication(out, encoding, &place, publication, base.as_deref());
-                }
-            },
-        );
+        let waiting = &mut channel.waiting;
+        let waiting = waiting.get_or_insert_with(|| Box::new(Batch::new(backlog)));
+        waiting.append(credit_bytes, key, &channel.encodings, |encoding, out| {
+            let is_wanted = encoding
+                .selection
+                .filter()
+                .is_none_or(|filter| passes_number(filters, filter, publication));
+            if is_wanted {
+                let place = Place {
+                    name,
+                    local: local.slot,
+                    epoch: position.epoch,
+                };
+                scribe.publication(out, encoding, &place, publication, base.as_deref());
+            }
+        });
         let keeps_base = channel.encodings.has_deltas();
         channel.base = keeps_base.then(|| Box::new(publication.data.clone()));
         if is_first && !channel.passing {
@@ -289,15 +289,14 @@ impl Core {
             local: event.local.slot,
             epoch: channel.position.epoch,
         };
-        channel.waiting.get_or_insert_default().append_event(
-            event.credit_bytes,
-            &channel.encodings,
-            |encoding, out| {
-                if encoding.selection.wants_events() {
-                    scribe.event(out, encoding, &place, &event.info, event.is_join);
-                }
-            },
-        );
+        let (backlog, _) = backlog_of(&self.shared, &channel.name, None);
+        let waiting = &mut channel.waiting;
+        let waiting = waiting.get_or_insert_with(|| Box::new(Batch::new(backlog)));
+        waiting.append_event(event.credit_bytes, &channel.encodings, |encoding, out| {
+            if encoding.selection.wants_events() {
+                scribe.event(out, encoding, &place, &event.info, event.is_join);
+            }
+        });
         if is_first && !channel.passing {
             self.ready.push_back(event.local);
         }
