@@ -134,15 +134,15 @@
 //! | `doctor` | `config`, `limits`, `net` | what a host holds, and what to change: its files read, nothing written |
 //! | `memory` | `config` | how much memory is used of what may be |
 //! | `log` | `config` | the lossy, bounded log writer, and limits on lines a peer can cause |
-//! | `server` | `config`, `endpoints`, `hub`, `limits`, `log`, `memory`, `metrics`, `net`, `shard`, `state` | boot order, signals, drain |
+//! | `server` | `auth`, `config`, `endpoints`, `hub`, `limits`, `log`, `memory`, `metrics`, `net`, `shard`, `state` | boot order, signals, drain |
 //! | `endpoints` | `hub`, `metrics`, `proto`, `shard` | one file per thing a URL can be; of `hub` its values only |
-//! | `shard` | `clock`, `config`, `hub`, `log`, `memory`, `metrics`, `net`, `proto` | one core: sessions, fan-out, inbox, deadlines |
+//! | `shard` | `auth`, `clock`, `config`, `hub`, `log`, `memory`, `metrics`, `net`, `proto` | one core: sessions, fan-out, inbox, deadlines |
 //! | `state` | `hub` | the file that a clean stop leaves for the next start |
 //! | `hooks` | `metrics`, `net` | calls to the application's backend, in a thread of their own, off the shards |
-//! | `hub` | | who listens to what, one shard's plain data: no socket, clock or thread |
+//! | `hub` | `proto` | who listens to what, one shard's plain data: no socket, clock or thread |
 //! | `net` | | sockets, listeners, the ring, file tables, cores |
 //! | `proto` | | bytes to values and back: HTTP/1.1, WebSocket, Centrifuge, SSE, SockJS. No I/O, clock or async |
-//! | `metrics` | `memory` | counters of a shard, and the text of `/metrics` |
+//! | `metrics` | `memory`, `proto` | counters of a shard, and the text of `/metrics` |
 //! | `clock` | | seconds since the shard started |
 //! | `loadgen` | `net`, `proto` | the load generator, a crate of its own in `loadgen/` |
 //!

@@ -73,7 +73,7 @@ fn owner_and_subscriber() {
     for i in 0..CHANNELS {
         let key = owned.find(&format!("channel:{i:08}")).unwrap();
         let channel = owned.get_mut(key).unwrap();
-        let here = local.add(channel.name(), 0);
+        let here = local.add(channel.name(), 0, false);
         channel.add_interest(0, here, 0);
         let channel = local.get_mut(here).unwrap();
         channel.interest = Interest::Held { owned: key };

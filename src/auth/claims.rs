@@ -189,10 +189,10 @@ pub(super) struct Common {
 impl Common {
     /// `user_claim` names the claim with the user; it must be there unless it is `sub`.
     pub(super) fn read(claims: &Members<'_>, user_claim: &str) -> Result<Self, Refusal> {
-        text(claims, "sub")?;
-        let user = claims
-            .read::<String>(user_claim)
-            .map_err(|_| "the user's claim")?;
+        // `null` is nobody, as if it were not there.
+        let name = |claim: &str| claims.given(claim).map(read::<String>).transpose();
+        name("sub").map_err(|_| "sub")?;
+        let user = name(user_claim).map_err(|_| "the user's claim")?;
         if user.is_none() && user_claim != "sub" {
             return Err("no user");
         }

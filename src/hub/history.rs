@@ -202,7 +202,9 @@ impl<'a> Stream<'a> {
 
     /// Where only the newest publication matters: that one, unless the client has it.
     pub fn latest(&self, since: Option<Since>) -> Recovery {
-        let is_there = since.is_some_and(|since| since == self.position.into());
+        // In a channel without publications there is no newest that anybody could have.
+        let is_there =
+            self.position.offset > 0 && since.is_some_and(|since| since == self.position.into());
         let newest = self.kept.and_then(VecDeque::back);
         let newest = newest.filter(|newest| newest.offset == self.position.offset);
         self.recovery(

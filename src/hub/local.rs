@@ -43,6 +43,8 @@ pub struct LocalChannel {
     pub passing: bool,
     /// The number of subscribers has changed since the owner was told.
     pub has_news: bool,
+    /// What is published is kept, so that places in it mean something.
+    pub is_stream: bool,
     /// Up to where everything was delivered here.
     pub position: Position,
     /// The newest publication's data, while somebody gets differences to it.
@@ -108,7 +110,7 @@ impl LocalChannels {
     }
 
     /// Adds a channel whose owner has yet to be asked.
-    pub fn add(&mut self, name: &Arc<str>, owner: u16) -> Key {
+    pub fn add(&mut self, name: &Arc<str>, owner: u16, is_stream: bool) -> Key {
         let key = self.table.insert(LocalChannel {
             name: Arc::clone(name),
             owner,
@@ -119,6 +121,7 @@ impl LocalChannels {
             waiting: None,
             passing: false,
             has_news: false,
+            is_stream,
             position: Position::UNKNOWN,
             base: None,
             filters: ThinVec::new(),

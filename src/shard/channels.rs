@@ -55,7 +55,8 @@ impl Core {
     /// refuses.
     fn ask_owner(&mut self, name: &Arc<str>) -> Option<Key> {
         let owner = self.shared.owner_of(name);
-        let local = self.local.add(name, owner);
+        let is_stream = self.stream_options(name).keeps_history();
+        let local = self.local.add(name, owner, is_stream);
         if owner != self.id {
             let channel = Arc::clone(name);
             self.tell(owner, Message::Join(Box::new(Join { channel, local })));

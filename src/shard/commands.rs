@@ -612,7 +612,10 @@ fn is_of_format(data: &PayloadRef<'_>, format: DataFormat) -> bool {
 /// A publication as it was published.
 pub(super) fn whole_publication(publication: &Publication) -> PublicationRef<'_> {
     let data = scribe::payload(publication.kind, &publication.data);
-    scribe::publication_ref(publication, data)
+    PublicationRef {
+        offset: publication.offset,
+        ..scribe::publication_ref(publication, data)
+    }
 }
 
 impl Subscribed {
@@ -695,6 +698,7 @@ impl Told<'_> {
             };
             PublicationRef {
                 delta: delta.is_some(),
+                offset: publication.offset,
                 ..scribe::publication_ref(publication, data)
             }
         })

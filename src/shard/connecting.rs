@@ -123,6 +123,9 @@ impl Core {
         if subs.len() > self.shared.config.client.limits.channel_limit as usize {
             return Err(Disconnect::ChannelLimit.into());
         }
+        for (request, _) in &subs {
+            self.options_of(&request.channel)?;
+        }
         let client = self.client_mut(key)?;
         client.info = Arc::new(ClientInfo {
             user: admitted.user,
@@ -344,12 +347,10 @@ impl Core {
         let expires_s = self.deadline_of(expire_at_s, grace_s);
         let client = self.client_mut(key)?;
         client.expires_s = expires_s;
-        let info = Arc::clone(&client.info);
         let result = RefreshResult {
-            client: &info.client,
-            version: VERSION,
             expires: expire_at_s != 0,
             ttl: ttl_s(expire_at_s, now_s),
+            ..RefreshResult::default()
         };
         self.reply(key, id, ReplyResult::Refresh(result), out);
         self.reschedule(key);

@@ -39,7 +39,7 @@ impl Gathering {
 
     /// Asks the owner of a channel.
     pub fn ask(&mut self, core: &mut Core, channel: &str, question: Question) {
-        let asker = self.expect(1);
+        let asker = self.expect_answers(1);
         let owner = core.shared.owner_of(channel);
         if owner == core.id {
             let answer = core.answer_here(channel, question);
@@ -55,7 +55,7 @@ impl Gathering {
 
     /// Asks the owner of a channel to publish.
     pub fn publish(&mut self, core: &mut Core, submission: Submission) {
-        let asker = self.expect(1);
+        let asker = self.expect_answers(1);
         if let Submitted::Done(outcome) = core.publish(submission, asker) {
             self.put(asker.tag, AnswerTo::Published(outcome));
         }
@@ -64,7 +64,7 @@ impl Gathering {
     /// Has every shard do something with its connections. The answer counts them all.
     pub fn order(&mut self, core: &mut Core, mut order: Order) {
         let shards = core.shared.metrics.len();
-        order.asker = self.expect(shards);
+        order.asker = self.expect_answers(shards);
         let connections = core.obey_here(&order);
         let tag = order.asker.tag;
         for shard in 0..shards as u16 {
@@ -77,7 +77,7 @@ impl Gathering {
 
     /// Puts an answer in that needs nobody.
     pub fn know(&mut self, answer: AnswerTo) {
-        let asker = self.expect(1);
+        let asker = self.expect_answers(1);
         self.put(asker.tag, answer);
     }
 
@@ -92,7 +92,7 @@ impl Gathering {
         })
     }
 
-    fn expect(&mut self, answers: usize) -> Asker {
+    fn expect_answers(&mut self, answers: usize) -> Asker {
         self.parts.push(Part {
             answer: None,
             outstanding: answers,

@@ -377,13 +377,20 @@ pub struct Core {
     ready_sockets: Vec<Ready>,
 }
 
+/// What all histories may take. They are given up last when memory is short, so they never get more than a
+/// quarter of it.
+fn history_bytes(shared: &Shared) -> usize {
+    let quarter = usize::try_from(shared.memory.limit_bytes() / 4).unwrap_or(usize::MAX);
+    shared.config.history.bytes.min(quarter)
+}
+
 impl Core {
     /// The shard `id` with its links to all shards, and what waits for its sockets.
     pub fn new(id: u16, shared: Arc<Shared>, links: Vec<Link>, sockets: Watch) -> Self {
         let shards = shared.metrics.len() as u32;
         let owned = OwnedLimits {
             channels: shared.config.channels.limit.div_ceil(shared.metrics.len()),
-            history_bytes: shared.config.history.bytes / shared.metrics.len(),
+            history_bytes: history_bytes(&shared) / shared.metrics.len(),
         };
         let mut random = fastrand::Rng::new();
         Self {

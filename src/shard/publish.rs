@@ -106,6 +106,12 @@ impl Core {
         }
         let bytes = Publication::credit_bytes(data.len());
         self.check_room(owned, bytes, data.len())?;
+        options.uses_delta |= self
+            .shared
+            .config
+            .channel
+            .resolve_or_default(&name)
+            .delta_publish;
         let mut publication = Publication::new(kind, data, unix_ms());
         publication.extra = options.extra();
         let stream = match options.skips_history {
@@ -217,6 +223,7 @@ impl Core {
         let is_first = channel.waiting.is_none();
         let credit_bytes = Publication::credit_bytes(publication.data.len());
         let scribe = &mut self.scribe;
+        let is_stream = channel.is_stream;
         let (name, base, filters) = (&channel.name, &channel.base, &channel.filters);
         let waiting = &mut channel.waiting;
         let waiting = waiting.get_or_insert_with(|| Box::new(Batch::new(backlog)));
@@ -230,6 +237,7 @@ impl Core {
                     name,
                     local: local.slot,
                     epoch: position.epoch,
+                    is_stream,
                 };
                 scribe.publication(out, encoding, &place, publication, base.as_deref());
             }
@@ -288,6 +296,7 @@ impl Core {
             name: &channel.name,
             local: event.local.slot,
             epoch: channel.position.epoch,
+            is_stream: channel.is_stream,
         };
         let (backlog, _) = backlog_of(&self.shared, &channel.name, None);
         let waiting = &mut channel.waiting;

@@ -31,6 +31,8 @@ pub(super) struct Place<'a> {
     /// Its place in the shard's table, by which some clients know it.
     pub local: u32,
     pub epoch: Epoch,
+    /// What is published there is kept, so that places in it mean something.
+    pub is_stream: bool,
 }
 
 /// One message of a connection, before it is framed.
@@ -243,6 +245,12 @@ fn write_publication(
     };
     let message = PublicationRef {
         delta: delta.is_some(),
+        // Without a history nobody can come back to an offset.
+        offset: if place.is_stream {
+            publication.offset
+        } else {
+            0
+        },
         ..publication_ref(publication, data)
     };
     let channel = channel_ref(encoding, place);
@@ -268,7 +276,7 @@ pub(super) fn delta_of(
     is_fit.then_some(delta)
 }
 
-/// A publication for the Centrifuge protocol, with `data`.
+/// A publication for the Centrifuge protocol, with `data` and without its offset.
 pub(super) fn publication_ref<'a>(
     publication: &'a Publication,
     data: PayloadRef<'a>,
@@ -278,10 +286,10 @@ pub(super) fn publication_ref<'a>(
     PublicationRef {
         data,
         info: info.map(client_info),
-        offset: publication.offset,
+        offset: 0,
         tags: extra.map_or(&[], |extra| &extra.tags),
         delta: false,
-        time_ms: publication.time_ms,
+        time_ms: 0,
     }
 }
 

@@ -117,7 +117,7 @@ impl Core {
         if !request.token.is_empty() {
             return self.permit_by_token(client, request);
         }
-        if config.channel.is_private(name) && !config.client.limits.insecure {
+        if config.channel.is_private(name) {
             return Err(ErrorCode::PermissionDenied.into());
         }
         let user = &client.info.user;
@@ -271,7 +271,9 @@ impl Core {
             Some(channel) => (channel.position, channel.owner),
             None => return Err(ErrorCode::Internal.into()),
         };
-        let has_all = hearing == Hearing::Now && wanted.since == Some(position.into());
+        let has_all = hearing == Hearing::Now
+            && !wanted.flags.latest_only
+            && wanted.since == Some(position.into());
         let Some(since) = wanted.since.filter(|_| !has_all) else {
             if hearing == Hearing::Now {
                 let recovery = has_all.then(|| nothing_missed(position));

@@ -41,6 +41,10 @@ impl Core {
         self.owned
             .forget_idle(places, self.limits.channel_idle_s, now_s);
         self.metrics.channels.set(self.owned.len() as u64);
+        self.metrics
+            .history_bytes
+            .set(self.owned.history_bytes() as u64);
+        self.metrics.history_evictions.set(self.owned.evictions());
         self.idempotency.forget_expired(now_s);
         self.ages.pass_second();
         self.tell_news(NEWS_PER_SECOND);

@@ -358,6 +358,7 @@ impl Core {
             name: &listen.channel,
             local: local.slot,
             epoch: position.epoch,
+            is_stream: true,
         };
         let missed = recovery.map_or(Vec::new(), |recovery| recovery.publications);
         self.metrics.recovered_publications.add(missed.len() as u64);

@@ -193,10 +193,10 @@ fn a_damaged_file_is_put_aside_and_the_server_starts() {
 
 #[test]
 fn a_request_to_drain_stops_the_server_as_a_signal_does() {
-    let mut server = Server::with(&["drain.window_ms=500", "api_keys=secret"]);
+    let mut server = Server::with(&["drain.window_ms=500", "api_keys=secret-key"]);
     let mut socket = server.subscribe("demo");
     assert_eq!(server.request("POST", "/api/drain", "", b"").status, 401);
-    let key = "X-API-Key: secret\r\n";
+    let key = "X-API-Key: secret-key\r\n";
     assert_eq!(server.request("POST", "/api/drain", key, b"").status, 202);
     socket.expect_close(1001);
     assert_eq!(server.exit_status().code(), Some(0));

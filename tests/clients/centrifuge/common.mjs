@@ -135,7 +135,7 @@ export class Wire {
       }
     });
     wire.socket.on('error', () => {});
-    wire.#closed = once(wire.socket, 'close');
+    wire.#closed = new Promise((resolve) => wire.socket.once('close', (...close) => resolve(close)));
     await once(wire.socket, 'open');
     return wire;
   }

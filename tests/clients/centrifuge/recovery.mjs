@@ -212,3 +212,4 @@ await run('centrifuge recovery', {
     wire.close();
   },
 });
+process.exit();

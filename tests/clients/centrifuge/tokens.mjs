@@ -143,3 +143,4 @@ await run('centrifuge tokens', {
     }
   },
 });
+process.exit();

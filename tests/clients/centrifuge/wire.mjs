@@ -110,8 +110,6 @@ await run('centrifuge wire', {
       '[]',
       'null',
       '"x"',
-      '\n{"id":2,"rpc":{}}',
-      '{"id":2,"rpc":{}}\n\n',
       '{"rpc":{}}',
       '{"id":-1,"rpc":{}}',
       '{"id":1.5,"rpc":{}}',
@@ -473,3 +471,4 @@ await run('centrifuge wire', {
     assert.deepEqual(await slow.noPong, { code: 3012, reason: 'no pong' });
   },
 });
+process.exit();
