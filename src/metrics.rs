@@ -263,6 +263,11 @@ impl ShardMetrics {
         self.refused[reason as usize].add(1);
     }
 
+    /// How many publications were dropped so.
+    pub fn dropped(&self, policy: DropPolicy) -> u64 {
+        self.publications_dropped[policy as usize].get()
+    }
+
     /// Counts publications dropped for a subscriber that reads too slowly.
     pub fn publications_dropped(&self, policy: DropPolicy, publications: u64) {
         self.publications_dropped[policy as usize].add(publications);

@@ -196,7 +196,7 @@ impl Outbox {
     ) -> Dropped {
         let goal = limits.soft_bytes - limits.soft_bytes / 4;
         let mut excess = (self.bytes + incoming).saturating_sub(goal);
-        self.drop_if(limits, now_s, |content, bytes| {
+        self.drop_if(limits, now_s, |_, content, bytes| {
             let is_dropped = excess > 0 && content.is_of(channel);
             if is_dropped {
                 excess = excess.saturating_sub(bytes);
@@ -218,15 +218,15 @@ impl Outbox {
                 _ => false,
             })
             .collect();
-        // From the oldest on, as `drop_if` goes through them.
         is_old.reverse();
-        let mut is_old = is_old.into_iter();
-        self.drop_if(limits, now_s, |_, _| is_old.next().unwrap_or(false))
+        self.drop_if(limits, now_s, |place, _, _| {
+            is_old.get(place).is_some_and(|is_old| *is_old)
+        })
     }
 
     /// Drops all publications of a channel that have not begun to go out.
     pub fn drop_all(&mut self, channel: u32, limits: &OutboxLimits, now_s: u32) -> Dropped {
-        self.drop_if(limits, now_s, |content, _| content.is_of(channel))
+        self.drop_if(limits, now_s, |_, content, _| content.is_of(channel))
     }
 
     /// Says at the first place where something may be missing that `more` publications were dropped:
@@ -261,15 +261,15 @@ impl Outbox {
         &mut self,
         limits: &OutboxLimits,
         now_s: u32,
-        mut is_dropped: impl FnMut(Content, usize) -> bool,
+        mut is_dropped: impl FnMut(usize, Content, usize) -> bool,
     ) -> Dropped {
         let mut dropped = Dropped::default();
-        let mut is_begun = self.sent > 0;
+        let first = usize::from(self.sent > 0);
+        let mut places = 0..;
         self.segments.retain(|segment| {
-            let is_first = std::mem::take(&mut is_begun);
+            let place = places.next().unwrap_or(0);
             let bytes = segment.frames.len();
-            let is_dropped = is_dropped(segment.content, bytes);
-            if is_first || !is_dropped {
+            if place < first || !is_dropped(place, segment.content, bytes) {
                 return true;
             }
             dropped.publications += 1;

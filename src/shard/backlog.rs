@@ -284,3 +284,233 @@ fn tag<'a>(publication: &'a Publication, name: &str) -> Option<&'a str> {
     tags.find(|(tag, _)| **tag == *name)
         .map(|(_, value)| &**value)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::config::Config;
+    use crate::hub::Kind;
+    use crate::proto::centrifuge::fossil;
+    use crate::shard::inbox::Asker;
+    use crate::shard::testing::{Bed, Client, with_cores};
+    use crate::shard::{PublishOptions, Submission, Submitted};
+
+    /// So many that most of them find no room.
+    const PUBLICATIONS: usize = 2000;
+
+    fn config(slow_reader: SlowReader) -> Config {
+        let mut config = Config::default();
+        config.client.limits.insecure = true;
+        config.outbox.soft_bytes = 20_000;
+        config.outbox.hard_bytes = 200_000;
+        let options = &mut config.channel.without_namespace;
+        options.slow_reader = slow_reader;
+        options.force_recovery = false;
+        if slow_reader == SlowReader::KeepNewest {
+            options.conflate_by = "key".to_owned();
+        }
+        config
+    }
+
+    /// Publishes objects with a number and a key of three, to subscribers that read nothing meanwhile.
+    fn publish_all(bed: &mut Bed) {
+        for i in 1..=PUBLICATIONS {
+            let key = format!("{}", i % 3);
+            let data = json!({"i": i, "key": key, "filler": "x".repeat(500)});
+            let submission = Submission {
+                channel: Arc::from("a"),
+                kind: Kind::Json,
+                data: Bytes::from(data.to_string()),
+                options: Some(Box::new(PublishOptions {
+                    tags: vec![("key".into(), key.into())],
+                    uses_delta: true,
+                    ..PublishOptions::default()
+                })),
+            };
+            let session = Key {
+                slot: 0,
+                generation: 0,
+            };
+            let outcome = bed.cores[0].publish(submission, Asker { session, tag: 0 });
+            assert!(matches!(outcome, Submitted::Done(Ok(_))));
+            while bed.cores[0].fan_out() {}
+        }
+    }
+
+    /// Reads until `is_last`, while the shard sends what waits.
+    fn read_all(
+        bed: &mut Bed,
+        mut client: Client,
+        mut is_last: impl FnMut(&Value) -> bool + Send + 'static,
+    ) -> Vec<Value> {
+        assert!(bed.cores[0].sessions.get(client.key).is_some(), "closed");
+        let reader = std::thread::spawn(move || {
+            let mut messages = Vec::new();
+            loop {
+                let message = client.message();
+                let text = String::from_utf8(message).unwrap();
+                for line in text.lines() {
+                    messages.push(serde_json::from_str(line).unwrap());
+                }
+                if messages.last().is_some_and(&mut is_last) {
+                    return (messages, client);
+                }
+            }
+        });
+        bed.flush_all(0);
+        let (messages, _client) = reader.join().unwrap();
+        assert_eq!(bed.cores[0].metrics.outbox_bytes.get(), 0);
+        messages
+    }
+
+    /// A subscriber that is told of offsets and of what was dropped.
+    fn listener(bed: &mut Bed) -> Client {
+        let client = bed.websocket(0, "/channels/a");
+        let core = &mut bed.cores[0];
+        let plain = core.sessions.get_mut(client.key).unwrap();
+        let plain = plain.subscription.take().unwrap();
+        let local = core.local.find("a").unwrap();
+        let encoding = Encoding {
+            dialect: Dialect::Envelope,
+            ..Encoding::PLAIN
+        };
+        let subscription = core.add_subscriber(local, client.key, encoding);
+        core.sessions.get_mut(client.key).unwrap().subscription = subscription;
+        core.remove_subscriber(plain);
+        client
+    }
+
+    fn offsets(messages: &[Value]) -> Vec<u64> {
+        let offsets = messages.iter().filter_map(|m| m["offset"].as_u64());
+        offsets.collect()
+    }
+
+    fn dropped(messages: &[Value]) -> u64 {
+        messages.iter().filter_map(|m| m["dropped"].as_u64()).sum()
+    }
+
+    #[test]
+    fn the_oldest_are_dropped_and_counted() {
+        with_cores(1, config(SlowReader::DropOldest), |bed| {
+            let client = listener(bed);
+            publish_all(bed);
+            let is_last = |m: &Value| m["offset"] == json!(PUBLICATIONS);
+            let messages = read_all(bed, client, is_last);
+            let offsets = offsets(&messages);
+            assert!(offsets.is_sorted_by(|a, b| a < b));
+            let missing = PUBLICATIONS as u64 - offsets.len() as u64;
+            assert!(missing > 0);
+            assert_eq!(dropped(&messages), missing);
+            let counted = bed.cores[0].metrics.dropped(DropPolicy::DropOldest);
+            assert_eq!(counted, missing);
+        });
+    }
+
+    #[test]
+    fn the_newest_of_each_key_is_kept() {
+        with_cores(1, config(SlowReader::KeepNewest), |bed| {
+            let client = listener(bed);
+            publish_all(bed);
+            let is_last = |m: &Value| m["offset"] == json!(PUBLICATIONS);
+            let messages = read_all(bed, client, is_last);
+            let offsets = offsets(&messages);
+            assert!(offsets.is_sorted_by(|a, b| a < b));
+            let newest = [2, 1, 0].map(|ago| PUBLICATIONS as u64 - ago);
+            assert_eq!(offsets[offsets.len() - 3..], newest);
+            assert_eq!(
+                dropped(&messages),
+                PUBLICATIONS as u64 - offsets.len() as u64
+            );
+        });
+    }
+
+    #[test]
+    fn where_nothing_may_be_dropped_a_slow_reader_is_closed() {
+        with_cores(1, config(SlowReader::Disconnect), |bed| {
+            let client = listener(bed);
+            publish_all(bed);
+            drop(client);
+            assert_eq!(bed.cores[0].metrics.closes(CloseReason::SlowConsumer), 0);
+            bed.pass_seconds(10);
+            assert_eq!(bed.cores[0].metrics.closes(CloseReason::SlowConsumer), 1);
+        });
+    }
+
+    fn say(bed: &mut Bed, client: &mut Client, command: Value) -> Value {
+        let mut payload = command.to_string().into_bytes();
+        let mask = [1, 2, 3, 4];
+        let masked = payload.iter_mut().zip(mask.iter().cycle());
+        masked.for_each(|(byte, mask)| *byte ^= mask);
+        let length = u8::try_from(payload.len()).unwrap();
+        assert!(length < 126);
+        let head = [0x81, 0x80 | length, 1, 2, 3, 4];
+        bed.say(client, &[&head[..], &payload].concat());
+        serde_json::from_slice(&client.message()).unwrap()
+    }
+
+    fn centrifuge(bed: &mut Bed, subscribe: Value) -> Client {
+        let mut client = bed.websocket(0, "/connection/websocket");
+        say(bed, &mut client, json!({"id": 1, "connect": {}}));
+        let answer = say(bed, &mut client, json!({"id": 2, "subscribe": subscribe}));
+        assert!(answer["subscribe"].is_object(), "{answer}");
+        client
+    }
+
+    #[test]
+    fn a_client_with_a_position_is_unsubscribed_so_that_it_recovers() {
+        let mut config = config(SlowReader::DropOldest);
+        let options = &mut config.channel.without_namespace;
+        options.history_size = 10_000;
+        options.history_ttl_s = 60;
+        options.force_recovery = true;
+        with_cores(1, config, |bed| {
+            let client = centrifuge(bed, json!({"channel": "a"}));
+            publish_all(bed);
+            let is_last = |m: &Value| m["push"]["unsubscribe"].is_object();
+            let messages = read_all(bed, client, is_last);
+            let (last, publications) = messages.split_last().unwrap();
+            assert_eq!(last["push"]["unsubscribe"]["code"], json!(2500));
+            let offsets: Vec<_> = publications
+                .iter()
+                .map(|m| m["push"]["pub"]["offset"].as_u64().unwrap())
+                .collect();
+            let whole: Vec<_> = (1..=offsets.len() as u64).collect();
+            assert_eq!(offsets, whole, "no gap before it");
+            let counted = bed.cores[0].metrics.dropped(DropPolicy::DropOldest);
+            assert!(counted > 0);
+            assert_eq!(bed.cores[0].metrics.subscriptions.get(), 0);
+        });
+    }
+
+    #[test]
+    fn a_subscriber_of_differences_gets_a_whole_publication_after_a_gap() {
+        let mut config = config(SlowReader::DropOldest);
+        let options = &mut config.channel.without_namespace;
+        options.allowed_delta_types = vec![crate::config::DeltaType::Fossil];
+        with_cores(1, config, |bed| {
+            let client = centrifuge(bed, json!({"channel": "a", "delta": "fossil"}));
+            publish_all(bed);
+            let mut base = Vec::new();
+            let (numbers, seen) = std::sync::mpsc::channel();
+            read_all(bed, client, move |message| {
+                let publication = &message["push"]["pub"];
+                let data = publication["data"].as_str().unwrap().as_bytes();
+                base = match publication["delta"] == json!(true) {
+                    true => fossil::apply(&base, data, 10_000).unwrap(),
+                    false => data.to_vec(),
+                };
+                let value: Value = serde_json::from_slice(&base).unwrap();
+                let number = value["i"].as_u64().unwrap();
+                numbers.send(number).unwrap();
+                number == PUBLICATIONS as u64
+            });
+            let seen: Vec<u64> = seen.iter().collect();
+            assert!(seen.is_sorted_by(|a, b| a < b));
+            assert!(seen.len() < PUBLICATIONS);
+        });
+    }
+}
