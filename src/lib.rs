@@ -137,7 +137,7 @@
 //! | `server` | `auth`, `config`, `endpoints`, `hub`, `limits`, `log`, `memory`, `metrics`, `net`, `shard`, `state` | boot order, signals, drain |
 //! | `endpoints` | `hub`, `metrics`, `proto`, `shard` | one file per thing a URL can be; of `hub` its values only |
 //! | `shard` | `auth`, `clock`, `config`, `hub`, `log`, `memory`, `metrics`, `net`, `proto` | one core: sessions, fan-out, inbox, deadlines |
-//! | `state` | `hub` | the file that a clean stop leaves for the next start |
+//! | `state` | `clock`, `hub` | the file that a clean stop leaves for the next start |
 //! | `hooks` | `metrics`, `net` | calls to the application's backend, in a thread of their own, off the shards |
 //! | `hub` | `proto` | who listens to what, one shard's plain data: no socket, clock or thread |
 //! | `net` | | sockets, listeners, the ring, file tables, cores |

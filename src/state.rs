@@ -8,8 +8,8 @@
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::clock::unix_s;
 use crate::hub::{BadSnapshot, Entry, append_entry, begin_snapshot, read_snapshot};
 
 const NAME: &str = "channels.snapshot";
@@ -96,9 +96,7 @@ impl StateDir {
         };
         let mut head = Vec::new();
         begin_snapshot(&mut head);
-        let began = Entry::Began {
-            unix_s: unix_s(SystemTime::now()),
-        };
+        let began = Entry::Began { unix_s: now_s() };
         append_entry(&began, &mut head).map_err(|_| ErrorKind::FileTooLarge)?;
         writer.append(&head)?;
         Ok(writer)
@@ -184,7 +182,7 @@ fn decode(bytes: &[u8]) -> Left {
     }
     match began_s {
         Some(began_s) => {
-            let away_s = unix_s(SystemTime::now()).saturating_sub(began_s);
+            let away_s = now_s().saturating_sub(began_s);
             left.away_s = u32::try_from(away_s).unwrap_or(u32::MAX);
         }
         // Nobody knows how old the rest is.
@@ -198,9 +196,8 @@ fn decode(bytes: &[u8]) -> Left {
     left
 }
 
-fn unix_s(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
+fn now_s() -> u64 {
+    u64::try_from(unix_s()).unwrap_or(0)
 }
 
 /// A new name, or the end of one, is on the disk when its folder is.
@@ -211,6 +208,7 @@ fn sync_dir(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::unix_s;
     use crate::hub::{ChannelState, Epoch, Position};
 
     fn dir(name: &str) -> StateDir {
