@@ -2,7 +2,7 @@
 """A clean restart with many Centrifuge clients connected and publishers at work: every client comes back to the same
 epoch and gets every publication exactly once, in order, and every acknowledged publication is among them.
 
-restart.py [--connections 20000] [--channels 200] [--publishers 20] [--window-ms 10000]
+restart.py [--connections 19000] [--channels 200] [--publishers 20] [--window-ms 10000]
 """
 
 import argparse
@@ -12,7 +12,7 @@ import json
 import tempfile
 import time
 
-from harness import TEXT, Report, Server, masked_frame, subscribe, subscribe_many
+from harness import TEXT, Report, Server, Subscriber, masked_frame, subscribe_many
 
 
 class Client:
@@ -28,9 +28,11 @@ class Client:
         self.subscriber = None
 
     async def connect(self, host: str, port: int):
-        self.ready = asyncio.get_running_loop().create_future()
-        subscriber = await subscribe(host, port, "/connection/websocket", on_message=self.message)
-        self.subscriber = subscriber
+        loop = asyncio.get_running_loop()
+        self.ready = loop.create_future()
+        new = lambda: Subscriber(host, port, "/connection/websocket", on_message=self.message)
+        _, self.subscriber = await loop.create_connection(new, host, port)
+        await self.subscriber.open
         self.say({"id": 1, "connect": {}})
         await self.ready
         return self
@@ -127,7 +129,7 @@ async def restart(options, config: str, report: Report):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--connections", type=int, default=20_000)
+    parser.add_argument("--connections", type=int, default=19_000)
     parser.add_argument("--channels", type=int, default=200)
     parser.add_argument("--publishers", type=int, default=20)
     parser.add_argument("--window-ms", type=int, default=10_000)
