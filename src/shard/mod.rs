@@ -52,6 +52,8 @@ mod frames;
 mod gather;
 mod http;
 mod inbox;
+#[cfg(test)]
+mod interleavings;
 mod local_bell;
 mod owner;
 mod park_flag;
