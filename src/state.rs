@@ -208,7 +208,6 @@ fn sync_dir(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::unix_s;
     use crate::hub::{ChannelState, Epoch, Position};
 
     fn dir(name: &str) -> StateDir {

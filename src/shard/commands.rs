@@ -40,7 +40,7 @@ pub(super) enum Refusal {
 
 impl Refusal {
     /// What a client is told that gets no replies.
-    pub fn as_disconnect(self) -> Disconnect {
+    pub fn into_disconnect(self) -> Disconnect {
         match self {
             Self::Ends(disconnect) => disconnect,
             Self::Error(ErrorCode::TokenExpired | ErrorCode::Expired) => {

@@ -172,7 +172,7 @@ impl Core {
                 info: claims.info.clone().unwrap_or_default(),
                 data: claims.data.clone().unwrap_or_default(),
                 expire_at_s: 0,
-                overrides: claims.overrides.clone(),
+                overrides: claims.overrides,
             };
             all.push((resumed(request, channel), permit));
         }

@@ -155,7 +155,10 @@ type Heard = BTreeMap<u64, u64>;
 
 fn take_frame(unread: &mut Vec<u8>) -> Option<Vec<u8>> {
     let (head, length) = match *unread.get(1)? {
-        126 => (4, usize::from(u16::from_be_bytes([*unread.get(2)?, *unread.get(3)?]))),
+        126 => (
+            4,
+            usize::from(u16::from_be_bytes([*unread.get(2)?, *unread.get(3)?])),
+        ),
         short => (2, usize::from(short)),
     };
     if unread.len() < head + length {

@@ -443,7 +443,7 @@ impl Core {
         let connected = self.command_connect(key, 0, request, &mut out);
         self.say(key, &out);
         if let Err(refusal) = connected {
-            let disconnect = refusal.as_disconnect();
+            let disconnect = refusal.into_disconnect();
             let reason = CloseReason::of(&disconnect);
             self.disconnect(key, &disconnect, reason);
         }
