@@ -107,6 +107,7 @@ fn the_close_codes_of_this_server_are_explained() {
         CloseCode::PolicyViolation,
         CloseCode::MessageTooBig,
         CloseCode::TryAgainLater,
+        CloseCode::CannotResume,
         CloseCode::SlowConsumer,
         CloseCode::HeartbeatTimeout,
     ];

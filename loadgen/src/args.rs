@@ -4,9 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::backoff::Backoff;
+use crate::check::Counts;
 use crate::plan::{Cores, Sources};
 use crate::target::{CHANNEL, HttpTarget, Target};
 
@@ -36,6 +37,9 @@ pub enum Command {
     Storm(StormArgs),
     /// Replace connections steadily, and see whether the server's memory grows
     Churn(ChurnArgs),
+    /// Kill clients and server, pause readers, cut everybody, record everything, and check that nobody lost,
+    /// doubled or reordered anything without being told
+    Check(CheckArgs),
     /// Wait for another host's command, and make a part of its connections
     Agent(AgentArgs),
     /// Put the figures of two runs side by side
@@ -108,9 +112,71 @@ pub struct CommonArgs {
     #[command(flatten)]
     pub hosts: HostArgs,
 
+    /// What clients of the Centrifuge protocol are like.
+    #[command(flatten)]
+    pub centrifuge: CentrifugeArgs,
+
     /// What other servers want.
     #[command(flatten)]
     pub rival: RivalArgs,
+}
+
+/// What clients say over their WebSockets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Protocol {
+    /// Nothing: a URL names the channel
+    #[default]
+    Plain,
+    /// The Centrifuge client protocol in JSON
+    Centrifuge,
+}
+
+/// Clients of the Centrifuge protocol.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Centrifuge protocol")]
+pub struct CentrifugeArgs {
+    /// What clients say; Centrifuge clients connect to ws://127.0.0.1:8000/connection/websocket unless --url
+    /// says otherwise. They ask for positions, and check them where the server gives any
+    #[arg(long, value_enum, value_name = "PROTOCOL", default_value_t = Protocol::Plain, conflicts_with = "rival")]
+    pub protocol: Protocol,
+
+    /// Subscriptions of each connection, to as many channels
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub subscriptions: u32,
+
+    /// Length of a channel's name [default: as long as it takes]
+    #[arg(long, value_name = "BYTES", default_value_t = 0, value_parser = length)]
+    pub channel_bytes: usize,
+
+    /// Connect with tokens signed with this secret (HS256) [default: without tokens]
+    #[arg(long, value_name = "SECRET")]
+    pub hmac_secret: Option<String>,
+
+    /// Length of the user's name in a token
+    #[arg(long, value_name = "BYTES", default_value_t = 1, requires = "hmac_secret", value_parser = length)]
+    pub user_bytes: usize,
+
+    /// Length of the user's info in a token, as JSON; the shortest has 11 bytes [default: no info]
+    #[arg(long, value_name = "BYTES", default_value_t = 0, requires = "hmac_secret", value_parser = length)]
+    pub info_bytes: usize,
+}
+
+impl CentrifugeArgs {
+    /// Says why so many subscriptions to so many channels are impossible.
+    pub fn check(&self, channels: u32) -> Result<(), String> {
+        if self.protocol == Protocol::Plain && self.subscriptions > 1 {
+            return Err(
+                "several subscriptions of a connection need --protocol centrifuge".to_owned(),
+            );
+        }
+        if self.subscriptions > channels {
+            return Err(format!(
+                "{} subscriptions of a connection need at least as many channels, not {channels}",
+                self.subscriptions
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// To connect from several hosts, or several processes of one.
@@ -207,6 +273,10 @@ pub struct IdleArgs {
     /// The server's interval between two pings of a connection: what pings per second are held against
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = positive)]
     pub ping_interval: f64,
+
+    /// Channels the connections are spread over; more than one takes Centrifuge clients
+    #[arg(long, value_name = "C", default_value_t = 1, conflicts_with = "broadcasts", value_parser = clap::value_parser!(u32).range(1..))]
+    pub channels: u32,
 
     /// Messages to all connections at the end of the hold, one after the other
     #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "rival", value_parser = clap::value_parser!(u16).range(..=1000))]
@@ -378,6 +448,16 @@ pub struct StormArgs {
     #[arg(long, value_name = "0..1", default_value = "0.5", value_parser = share)]
     pub share: f64,
 
+    /// Those that come back recover what they missed, and check that it is all of it. Takes Centrifuge clients,
+    /// and a server that keeps a history
+    #[arg(long)]
+    pub recover: bool,
+
+    /// Those that are cut stay away until so many messages were published on each channel, and nothing else is
+    /// published until they are back
+    #[arg(long, value_name = "N", requires = "recover", conflicts_with = "agents", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub missed: Option<u32>,
+
     /// How long to publish before the cut, and again when all are back
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     pub calm: Duration,
@@ -385,6 +465,101 @@ pub struct StormArgs {
     /// How long to wait until all are back
     #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = seconds)]
     pub give_up: Duration,
+}
+
+/// `check`
+#[derive(Args, Debug)]
+pub struct CheckArgs {
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: CommonArgs,
+
+    /// Channels the subscribers are spread over
+    #[arg(long, value_name = "C", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    pub channels: u32,
+
+    /// Publishers, each with a keep-alive connection of its own
+    #[arg(long, value_name = "P", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub publishers: u16,
+
+    /// Messages per second published, over all channels
+    #[arg(long, value_name = "R", default_value = "100", value_parser = positive)]
+    pub rate: f64,
+
+    /// Payload size
+    #[arg(long, value_name = "BYTES", default_value_t = 100)]
+    pub size: usize,
+
+    /// Key for publishing, sent as X-API-Key
+    #[arg(long, value_name = "KEY")]
+    pub api_key: Option<String>,
+
+    /// How long to disturb
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    pub duration: Duration,
+
+    /// Connections to reset, one at a time
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub client_kills: u32,
+
+    /// Times to let a subscriber read nothing for `--slow-ms`
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub slow_readers: u32,
+
+    /// How long such a subscriber reads nothing
+    #[arg(long, value_name = "MS", default_value_t = 5000)]
+    pub slow_ms: u32,
+
+    /// Times to reset all connections at once
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub storms: u32,
+
+    /// Starts the server, as a shell command; it is killed at the end
+    #[arg(long, value_name = "COMMAND")]
+    pub server_command: Option<String>,
+
+    /// Times to kill the server with SIGKILL and start it again
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub server_kills: u32,
+
+    /// Times to stop the whole server with SIGSTOP for `--freeze-ms`
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub freezes: u32,
+
+    /// How long it is stopped
+    #[arg(long, value_name = "MS", default_value_t = 2000)]
+    pub freeze_ms: u32,
+
+    /// Times to hold one core of the server for `--hold-ms`, while the others go on; takes a server built with
+    /// `--features test-hooks`
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub core_holds: u32,
+
+    /// How long it is held
+    #[arg(long, value_name = "MS", default_value_t = 2000)]
+    pub hold_ms: u32,
+
+    /// How long to wait until everybody is back and has everything
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    pub settle: Duration,
+
+    /// Chooses what is disturbed when, and where publications go [default: any; it is reported]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+}
+
+impl CheckArgs {
+    /// How often each thing is done.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            client_kills: self.client_kills,
+            slow_readers: self.slow_readers,
+            storms: self.storms,
+            server_kills: self.server_kills,
+            freezes: self.freezes,
+            core_holds: self.core_holds,
+        }
+    }
 }
 
 /// `agent`
@@ -463,7 +638,27 @@ impl BackoffArgs {
 impl CommonArgs {
     /// Where to subscribe.
     pub fn channel_url(&self) -> Target {
-        self.url_or("/channels/{channel}")
+        match self.centrifuge.protocol {
+            Protocol::Plain => self.url_or("/channels/{channel}"),
+            Protocol::Centrifuge => self.url_or("/connection/websocket"),
+        }
+    }
+
+    /// True if connections can subscribe to more than one channel at that URL.
+    pub fn names_channel(&self) -> bool {
+        self.centrifuge.protocol == Protocol::Centrifuge
+            || self.channel_url().names_channel()
+            || self.rival.names_channel()
+    }
+
+    /// Says why a command that knows no other protocol cannot do what is asked for.
+    pub fn refuse_centrifuge(&self) -> Result<(), String> {
+        match self.centrifuge.protocol {
+            Protocol::Plain => Ok(()),
+            Protocol::Centrifuge => {
+                Err("--protocol centrifuge is for idle, fanout, storm and check".to_owned())
+            }
+        }
     }
 
     /// Where to find an echo.
@@ -496,6 +691,13 @@ fn token(text: &str) -> Result<String, String> {
     match text.len() {
         1..=1024 => Ok(text.to_owned()),
         _ => Err("must have 1 to 1024 bytes".to_owned()),
+    }
+}
+
+fn length(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(bytes) if bytes <= 1024 => Ok(bytes),
+        _ => Err("must be a number of bytes, 1024 at most".to_owned()),
     }
 }
 

@@ -61,6 +61,7 @@ pub fn run(args: &ChurnArgs) -> Result<bool, Failure> {
 }
 
 fn plan(args: &ChurnArgs) -> Result<Run, String> {
+    args.common.refuse_centrifuge()?;
     let connections = args.common.connections;
     if connections < CONNECTIONS_MIN {
         return Err(format!(

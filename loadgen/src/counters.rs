@@ -183,6 +183,10 @@ pub enum Cause {
     WrongEcho,
     /// The server does not read what it asked for.
     NotReading,
+    /// A command of the Centrifuge protocol was refused with this code.
+    Refused(u32),
+    /// What the server says is not the Centrifuge protocol in JSON.
+    NotCentrifuge,
 }
 
 impl Cause {
@@ -213,6 +217,8 @@ impl std::fmt::Display for Cause {
             Self::EndOfFile => f.write_str("end_of_file"),
             Self::WrongEcho => f.write_str("wrong_echo"),
             Self::NotReading => f.write_str("not_reading"),
+            Self::Refused(code) => write!(f, "error_{code}"),
+            Self::NotCentrifuge => f.write_str("not_centrifuge"),
         }
     }
 }

@@ -57,6 +57,7 @@ fn cost(before: Option<Snapshot>, after: Option<Snapshot>, messages: u64) -> Opt
 }
 
 fn plan(args: &EchoArgs) -> Result<Run, String> {
+    args.common.refuse_centrifuge()?;
     let mut run = prepare(&args.common, args.common.echo_url())?;
     run.echo = Some(Echo {
         size_bytes: args.size as usize,

@@ -71,7 +71,8 @@ fn plan(args: &FanoutArgs) -> Result<Run, String> {
         ));
     }
     let url = args.common.channel_url();
-    if args.channels > 1 && !url.names_channel() && !args.common.rival.names_channel() {
+    args.common.centrifuge.check(args.channels)?;
+    if args.channels > 1 && !args.common.names_channel() {
         return Err(format!(
             "{} channels need a URL with {{channel}} in it, not {url}",
             args.channels
@@ -180,14 +181,21 @@ fn settle(run: &Run, crew: &Crew, published: &Published, args: &FanoutArgs) {
 
 /// Messages that arrive if all subscribers are there; `None` if nobody can tell.
 fn expected_deliveries(args: &FanoutArgs, publishers: &[PublisherTally]) -> Option<u64> {
-    let (subscribers, channels) = (args.common.connections as usize, args.channels as usize);
+    let (connections, channels) = (args.common.connections as usize, args.channels as usize);
+    let subscriptions = args.common.centrifuge.subscriptions as usize;
+    // The nth subscription of a connection is to the nth channel from its first.
+    let nth = |channel: usize, nth: usize| (channel + channels - nth % channels) % channels;
+    let subscribers = |channel| {
+        let each = (0..subscriptions).map(|n| part(connections, channels, nth(channel, n)));
+        each.sum::<usize>()
+    };
     let mut expected = 0;
     for publisher in publishers {
         if !publisher.unknown.is_empty() {
             return None;
         }
         for (channel, issued) in publisher.issued.iter().enumerate() {
-            expected += u64::from(*issued) * part(subscribers, channels, channel) as u64;
+            expected += u64::from(*issued) * subscribers(channel) as u64;
         }
     }
     Some(expected)
@@ -249,6 +257,7 @@ fn build(run: &Run, args: &FanoutArgs, found: Found) -> FanoutReport {
         pings_answered: totals.pings,
         failures: published.failures(),
         server,
+        positions: run.centrifuge.is_some().then_some(tally.positions),
         loadgen_cpu_seconds: cpu_seconds() + tally.agents_cpu_seconds,
         observed,
     };

@@ -75,7 +75,17 @@ pub fn run(args: &IdleArgs) -> Result<bool, Failure> {
 }
 
 fn plan(args: &IdleArgs) -> Result<Run, String> {
+    args.common.centrifuge.check(args.channels)?;
     let mut run = prepare(&args.common, args.common.channel_url())?;
+    match &mut run.centrifuge {
+        Some(clients) => clients.channels = args.channels,
+        None if args.channels > 1 => {
+            return Err(
+                "several channels of idle connections need --protocol centrifuge".to_owned(),
+            );
+        }
+        None => {}
+    }
     if args.broadcasts > 0 {
         if run.agents.is_some() {
             return Err("broadcasts are checked in this program; leave out --agents".to_owned());
@@ -226,7 +236,7 @@ fn build(run: &Run, args: &IdleArgs, mut found: Found) -> IdleReport {
     let kernel = before.kernel.as_ref().zip(after.kernel.as_ref());
     let of_calm = found.calm.server[1].as_ref();
     let mut report = IdleReport {
-        ok: connecting.is_complete() && totals.lost == 0,
+        ok: connecting.is_complete() && totals.lost == 0 && found.tally.positions.is_sound(),
         interrupted: false,
         url: run.target.to_string(),
         connect_cpu_us: first
@@ -246,6 +256,7 @@ fn build(run: &Run, args: &IdleArgs, mut found: Found) -> IdleReport {
         kernel: kernel.map(|(before, after)| KernelCost::between(before, after, held)),
         loadgen_rss_per_connection_bytes: per_connection(after.loadgen_bytes, before.loadgen_bytes),
         broadcasts: None,
+        positions: run.centrifuge.is_some().then_some(found.tally.positions),
         loadgen_cpu_seconds: cpu_seconds() + found.tally.agents_cpu_seconds,
         observed: found.observed,
         lost: found.tally.lost,

@@ -11,6 +11,8 @@ mod args;
 mod backoff;
 mod blocking;
 mod broadcasts;
+mod centrifuge;
+mod check;
 mod churn;
 mod clock;
 mod compare;
@@ -82,6 +84,7 @@ fn main() -> ExitCode {
         Command::Echo(args) => echo::run(&args),
         Command::Storm(args) => storm::run(&args),
         Command::Churn(args) => churn::run(&args),
+        Command::Check(args) => check::run(&args),
         Command::Agent(args) => agents::run(&args),
         Command::Compare(args) => compare::run(&args),
     };

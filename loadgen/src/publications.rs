@@ -82,8 +82,17 @@ impl Publications {
         publishing: Publishing,
         budgets: impl IntoIterator<Item = u64>,
     ) -> Result<Self, Failure> {
+        Self::start_from(0, publishing, budgets)
+    }
+
+    /// The same with publishers numbered from `first` on.
+    pub fn start_from(
+        first: u16,
+        publishing: Publishing,
+        budgets: impl IntoIterator<Item = u64>,
+    ) -> Result<Self, Failure> {
         let publishing = Arc::new(publishing);
-        let threads = (0..).zip(budgets).map(|(number, budget)| {
+        let threads = (first..).zip(budgets).map(|(number, budget)| {
             let publishing = Arc::clone(&publishing);
             std::thread::Builder::new()
                 .name(format!("publisher-{number}"))
@@ -116,6 +125,17 @@ impl Publications {
 }
 
 impl Published {
+    /// Adds what other publishers of the run did.
+    pub fn merge(&mut self, other: Self) {
+        let more = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let (all, other_publishing) = (&self.publishing, &other.publishing);
+        all.acknowledged
+            .fetch_add(more(&other_publishing.acknowledged), Ordering::Relaxed);
+        all.refused
+            .fetch_add(more(&other_publishing.refused), Ordering::Relaxed);
+        self.tallies.extend(other.tallies);
+    }
+
     /// Publications acknowledged.
     pub fn acknowledged(&self) -> u64 {
         self.publishing.acknowledged.load(Ordering::Relaxed)

@@ -201,7 +201,7 @@ impl Publisher<'_> {
             Door::Longwire { headers } => {
                 let request = Request {
                     method: "POST",
-                    path: &run.target.publish_path(channel),
+                    path: &run.publish_path(channel),
                     host: &run.target.authority(),
                     headers,
                     body: Some(payload),

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::agents::{Agents, ClockOffset};
 use crate::backoff::Backoff;
+use crate::centrifuge::Centrifuge;
 use crate::counters::{Counters, Totals};
 use crate::local::LocalAddresses;
 use crate::pace::Schedule;
@@ -48,6 +49,8 @@ pub struct Run {
     pub backoff: Backoff,
     /// What another server's clients say; `None` for Longwire.
     pub rival: Option<Rival>,
+    /// What clients of the Centrifuge protocol are like; `None` for other protocols.
+    pub centrifuge: Option<Centrifuge>,
     /// The server's processes, if it is to be watched by them and not by its /metrics.
     pub server_processes: Vec<u32>,
     /// Who makes the connections, if others do.
@@ -57,6 +60,8 @@ pub struct Run {
     /// From when to when connections do what they are for, in CLOCK_MONOTONIC nanoseconds.
     start_ns: AtomicU64,
     end_ns: AtomicU64,
+    /// From when on connections that went come back.
+    returns_from_ns: AtomicU64,
     stop: AtomicBool,
 }
 
@@ -140,11 +145,13 @@ impl Run {
             departures: None,
             backoff: Backoff::NONE,
             rival: None,
+            centrifuge: None,
             server_processes: Vec::new(),
             agents: None,
             publishers_clock: ClockOffset::default(),
             start_ns: AtomicU64::new(u64::MAX),
             end_ns: AtomicU64::new(u64::MAX),
+            returns_from_ns: AtomicU64::new(0),
             stop: AtomicBool::new(false),
         }
     }
@@ -199,9 +206,49 @@ impl Run {
 
     /// The channel of the connection numbered `index`.
     pub fn channel_of(&self, index: usize) -> u32 {
-        let channels = self.check.map_or(1, |check| check.channels);
         // A remainder of a u32 fits one.
-        (index % channels as usize) as u32
+        (index % self.channels() as usize) as u32
+    }
+
+    /// Channels that connections are spread over.
+    pub fn channels(&self) -> u32 {
+        let without_check = || {
+            self.centrifuge
+                .as_ref()
+                .map_or(1, |clients| clients.channels)
+        };
+        self.check
+            .map_or_else(without_check, |check| check.channels)
+    }
+
+    /// Subscriptions of each connection.
+    pub fn subscriptions(&self) -> usize {
+        let clients = self.centrifuge.as_ref();
+        clients.map_or(1, |clients| clients.subscriptions as usize)
+    }
+
+    /// Path for publishing to a channel.
+    pub fn publish_path(&self, channel: u32) -> String {
+        match &self.centrifuge {
+            Some(clients) => format!("/channels/{}", clients.channel_name(channel)),
+            None => self.target.publish_path(channel),
+        }
+    }
+
+    /// Connections that go stay away until [`Self::release_returns`].
+    pub fn hold_returns(&self) {
+        self.returns_from_ns.store(u64::MAX, Ordering::Relaxed);
+    }
+
+    /// Lets those come back that were held away.
+    pub fn release_returns(&self, now_ns: u64) {
+        self.returns_from_ns.store(now_ns, Ordering::Relaxed);
+    }
+
+    /// From when on connections that went come back: 0 if they were never held away, the far future while
+    /// they are.
+    pub fn returns_from_ns(&self) -> u64 {
+        self.returns_from_ns.load(Ordering::Relaxed)
     }
 
     /// The figures of all threads, added up.

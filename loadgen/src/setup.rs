@@ -7,6 +7,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::agents::{Agents, Assignment};
 use crate::args::CommonArgs;
+use crate::centrifuge::Centrifuge;
 use crate::local::LocalAddresses;
 use crate::plan::Host;
 use crate::rival::Rival;
@@ -42,6 +43,7 @@ fn delegate(args: &CommonArgs, target: Target, whole: Assignment) -> Result<Run,
     let local = LocalAddresses::new(Vec::new(), LOCAL_PORTS_DEFAULT, share, 0);
     let mut run = Run::new(target, address, local, share.split(count));
     run.rival = Rival::of(&args.rival);
+    run.centrifuge = Centrifuge::of(&args.centrifuge);
     run.agents = Some(Agents {
         addresses,
         token: args.hosts.token.clone(),

@@ -14,8 +14,11 @@ use crate::run::{Check, Run};
 use crate::setup::prepare;
 use crate::worker::Tally;
 
-/// One is enough for what stays; its rate is what is asked for.
-const PUBLISHERS: usize = 1;
+/// One is enough for what stays; its rate is what is asked for. The other publishes what those that are away
+/// miss, if that is to be counted.
+const PUBLISHERS: usize = 2;
+/// The number of the other.
+const MISSED_PUBLISHER: u16 = 1;
 /// Once publishing has ended: so long without a delivery, and no more are awaited.
 const SETTLE_NS: u64 = 1_000_000_000;
 
@@ -28,7 +31,8 @@ pub fn plan(common: &CommonArgs, args: &StayersArgs) -> Result<Run, String> {
             args.size
         ));
     }
-    if args.channels > 1 && !url.names_channel() {
+    common.centrifuge.check(args.channels)?;
+    if args.channels > 1 && !common.names_channel() {
         return Err(format!(
             "{} channels need a URL with {{channel}} in it, not {url}",
             args.channels
@@ -50,7 +54,26 @@ pub fn publish(run: &Arc<Run>, args: &StayersArgs) -> Result<Publications, Failu
         rate: Some(args.rate),
         door: Door::longwire(args.api_key.as_deref()),
     };
-    Publications::start(load.publishing(run, None), [u64::MAX; PUBLISHERS])
+    Publications::start(load.publishing(run, None), [u64::MAX])
+}
+
+/// Publishes `missed` messages on each channel, as fast as answers come, and waits for the last one.
+pub fn publish_missed(
+    run: &Arc<Run>,
+    crew: &Crew,
+    args: &StayersArgs,
+    missed: u32,
+) -> Result<Published, Failure> {
+    let load = Load {
+        size_bytes: args.size,
+        rate: None,
+        door: Door::longwire(args.api_key.as_deref()),
+    };
+    let count = u64::from(missed) * u64::from(args.channels);
+    let publishing = load.publishing(run, None);
+    let publications = Publications::start_from(MISSED_PUBLISHER, publishing, [count])?;
+    crew.watch(|_| publications.are_done());
+    publications.stop()
 }
 
 /// Stops publishing and waits until no more arrives.

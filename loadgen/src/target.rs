@@ -67,9 +67,23 @@ impl FromStr for HttpTarget {
     }
 }
 
+/// What all names of channels begin with.
+const NAME_PREFIX: &str = "loadgen-";
+
 /// The name of the `index`-th channel.
 pub fn channel_name(index: u32) -> String {
-    format!("loadgen-{index}")
+    format!("{NAME_PREFIX}{index}")
+}
+
+/// The same with as many leading zeros as make it `bytes` long, if it is not longer anyway.
+pub fn channel_name_of(index: u32, bytes: usize) -> String {
+    let digits = bytes.saturating_sub(NAME_PREFIX.len());
+    format!("{NAME_PREFIX}{index:0digits$}")
+}
+
+/// The number of a channel of this name; `None` if it is none of this program's.
+pub fn channel_number(name: &str) -> Option<u32> {
+    name.strip_prefix(NAME_PREFIX)?.parse().ok()
 }
 
 impl FromStr for Target {

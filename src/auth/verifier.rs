@@ -107,20 +107,49 @@ impl TokenVerifier {
         client: &str,
         now_s: i64,
     ) -> Result<SubscribeClaims, TokenError> {
-        let read = |members: &Members<'_>, common: Common| {
-            let own_client = members.read::<String>("client").map_err(|_| "client")?;
-            Ok((SubscribeClaims::read(members, common)?, own_client))
-        };
-        let (claims, own_client) = self.verify(token, now_s, read)?;
-        if claims.channel != channel {
-            return Err(TokenError::Mismatch("channel"));
-        }
+        let (claims, own_client) = self.verify_for_channel(token, channel, now_s)?;
         if claims.user != user {
             return Err(TokenError::Mismatch("user"));
         }
         match own_client {
             Some(own) if !own.is_empty() && own != client => Err(TokenError::Mismatch("client")),
             _ => Ok(claims),
+        }
+    }
+
+    /// Verifies a subscription token for `channel`, whoever's it is, at `now_s` in Unix seconds. A token for one client
+    /// is good for that client only.
+    ///
+    /// # Errors
+    /// Whatever is wrong with it; see [`TokenError`].
+    pub fn verify_listener(
+        &self,
+        token: &str,
+        channel: &str,
+        now_s: i64,
+    ) -> Result<SubscribeClaims, TokenError> {
+        let (claims, own_client) = self.verify_for_channel(token, channel, now_s)?;
+        match own_client {
+            Some(own) if !own.is_empty() => Err(TokenError::Mismatch("client")),
+            _ => Ok(claims),
+        }
+    }
+
+    /// Claims for `channel`, and the client they are for, if one is named.
+    fn verify_for_channel(
+        &self,
+        token: &str,
+        channel: &str,
+        now_s: i64,
+    ) -> Result<(SubscribeClaims, Option<String>), TokenError> {
+        let read = |members: &Members<'_>, common: Common| {
+            let own_client = members.read::<String>("client").map_err(|_| "client")?;
+            Ok((SubscribeClaims::read(members, common)?, own_client))
+        };
+        let (claims, own_client) = self.verify(token, now_s, read)?;
+        match claims.channel == channel {
+            true => Ok((claims, own_client)),
+            false => Err(TokenError::Mismatch("channel")),
         }
     }
 

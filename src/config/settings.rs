@@ -263,27 +263,32 @@ settings! {
     }
     /// The bidirectional carrier of Centrifuge clients over HTTP streaming, `/connection/http_stream`.
     http_stream: HttpStream {
-        /// Serves it, and `/emulation`.
+        /// Serves it, and `/emulation`; on if neither `client` nor `channel` is configured.
         enabled: bool = false, Kind::Flag;
     }
     /// The bidirectional carrier of Centrifuge clients over server-sent events, `/connection/sse`.
     sse: Sse {
-        /// Serves it, and `/emulation`.
+        /// Serves it, and `/emulation`; on if neither `client` nor `channel` is configured.
         enabled: bool = false, Kind::Flag;
     }
     /// The unidirectional carrier over WebSocket, `/connection/uni_websocket`.
     uni_websocket: UniWebSocket {
-        /// Serves it.
+        /// Serves it; on if neither `client` nor `channel` is configured.
         enabled: bool = false, Kind::Flag;
     }
     /// The unidirectional carrier over server-sent events, `/connection/uni_sse`.
     uni_sse: UniSse {
-        /// Serves it.
+        /// Serves it; on if neither `client` nor `channel` is configured.
         enabled: bool = false, Kind::Flag;
     }
     /// The unidirectional carrier over HTTP streaming, `/connection/uni_http_stream`.
     uni_http_stream: UniHttpStream {
-        /// Serves it.
+        /// Serves it; on if neither `client` nor `channel` is configured.
+        enabled: bool = false, Kind::Flag;
+    }
+    /// The carrier of Centrifuge clients over SockJS, `/connection/sockjs`.
+    sockjs: SockJs {
+        /// Serves it; on if neither `client` nor `channel` is configured.
         enabled: bool = false, Kind::Flag;
     }
     /// Messages between shards.
@@ -365,6 +370,7 @@ impl Default for Config {
     fn default() -> Self {
         let mut config = Self::declared();
         config.open_for_development(true);
+        config.open_carriers(|_| false);
         config
     }
 }
@@ -378,6 +384,27 @@ impl Config {
         let is_local =
             is_listened_on && addresses.all(|address| address.ip().to_canonical().is_loopback());
         self.client.limits.allow_anonymous_connect_without_token = is_local || self.insecure;
+    }
+
+    /// Whether anybody may listen to any channel of the plain dialect: nothing is configured of channels and clients.
+    pub fn is_open_to_listeners(&self) -> bool {
+        self.channel.namespaces.is_empty()
+            && self.channel.without_namespace == ChannelOptions::development()
+    }
+
+    /// Opens every carrier of Centrifuge clients, but those of which `is_given` says that a source has its word on them.
+    pub(super) fn open_carriers(&mut self, is_given: impl Fn(&str) -> bool) {
+        let carriers = [
+            ("http_stream.enabled", &mut self.http_stream.enabled),
+            ("sse.enabled", &mut self.sse.enabled),
+            ("uni_websocket.enabled", &mut self.uni_websocket.enabled),
+            ("uni_sse.enabled", &mut self.uni_sse.enabled),
+            ("uni_http_stream.enabled", &mut self.uni_http_stream.enabled),
+            ("sockjs.enabled", &mut self.sockjs.enabled),
+        ];
+        for (key, is_enabled) in carriers {
+            *is_enabled |= !is_given(key);
+        }
     }
 
     /// The backend called `name`, where `default` is `own`.

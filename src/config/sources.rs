@@ -179,6 +179,10 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
         // Sockets handed over by a supervisor may be anywhere.
         let is_handed_over = sources.env.iter().any(|(name, _)| name == "LISTEN_FDS");
         loaded.config.open_for_development(!is_handed_over);
+        let Loaded {
+            config, origins, ..
+        } = &mut loaded;
+        config.open_carriers(|key| origins.contains_key(key));
     }
     rules::check(&loaded)?;
     loaded.warnings = rules::warnings(&loaded);

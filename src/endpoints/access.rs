@@ -9,7 +9,10 @@ use crate::proto::origin::Origin;
 use crate::shard::{Core, Exchange, Headers, Reply};
 
 /// Headers a page may set that browsers ask about first.
-pub(super) const CORS_REQUEST_HEADERS: &str = "Authorization, Content-Type, X-API-Key";
+pub(super) const CORS_REQUEST_HEADERS: &str =
+    "Authorization, Content-Type, If-None-Match, Last-Event-ID, X-API-Key";
+/// Headers of answers that a page may read.
+const CORS_ANSWER_HEADERS: &str = "ETag, Longwire-Position, Poll-Interval, Retry-After";
 /// How long a browser may remember the answer, in seconds; Chromium's own limit.
 pub(super) const CORS_MAX_AGE_S: &str = "7200";
 
@@ -79,6 +82,17 @@ pub(super) fn cors_headers(origin: Option<&str>) -> Headers {
     let mut headers = vec![("Vary", "Origin".to_owned())];
     if let Some(origin) = origin {
         headers.push(("Access-Control-Allow-Origin", origin.to_owned()));
+        let readable = CORS_ANSWER_HEADERS.to_owned();
+        headers.push(("Access-Control-Expose-Headers", readable));
+    }
+    headers
+}
+
+/// The same with credentials: clients of the Centrifuge protocol may need their cookies, for the backend.
+pub(super) fn credentialed_cors_headers(origin: Option<&str>) -> Headers {
+    let mut headers = cors_headers(origin);
+    if origin.is_some() {
+        headers.push(("Access-Control-Allow-Credentials", "true".to_owned()));
     }
     headers
 }

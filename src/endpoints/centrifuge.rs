@@ -40,7 +40,9 @@ pub(super) fn websocket(core: &mut Core, exchange: &Exchange<'_>) -> Answer {
         is_uni: false,
         pings_by_frame: pings.as_deref() == Some("true"),
         has_session: false,
+        is_sockjs: false,
         first: Bytes::new(),
+        last_event_id: None,
     };
     upgrade(core, exchange, protocol, Dialogue::Centrifuge(new))
 }

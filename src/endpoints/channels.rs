@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::hub::{Dialect, Position, Refused};
+use crate::hub::{Position, Refused};
 use crate::proto::deflate::{DeflatePolicy, negotiate};
 use crate::proto::handshake::{UpgradeCheck, check_upgrade};
 use crate::proto::http::{HttpError, Method, decode_segment};
-use crate::shard::{Answer, Carrier, Core, Dialogue, Exchange, Listen, Purpose, Reply, Upgrade};
+use crate::shard::{Answer, Carrier, Core, Dialogue, Exchange, Reply, Upgrade};
 
-use super::{access, publishing};
+use super::{access, listening, publishing};
 
 const PREFIX: &str = "/channels/";
 
@@ -28,31 +28,12 @@ pub(super) fn answer(core: &mut Core, exchange: &Exchange<'_>) -> Answer {
         Err(reply) => return Answer::Reply(reply),
     };
     if exchange.request.method != Method::Post {
-        return listen(core, exchange, channel);
+        return listening::listen(core, exchange, channel);
     }
     let content_type = exchange.request.header("content-type");
     let kind = publishing::kind_of(content_type, exchange.body);
     let data = Bytes::copy_from_slice(exchange.body);
     publishing::publish(core, exchange, &channel, kind, data, published)
-}
-
-/// Makes the connection a WebSocket that hears of `channel`.
-pub(super) fn listen(core: &Core, exchange: &Exchange<'_>, channel: Arc<str>) -> Answer {
-    let may_publish = core.shared.config.channels.client_publish.iter();
-    let purpose = match may_publish.into_iter().any(|name| **name == *channel) {
-        true => Purpose::Publish,
-        false => Purpose::Listen,
-    };
-    let listen = Listen {
-        channel,
-        dialect: Dialect::Verbatim,
-        since: None,
-    };
-    let dialogue = Dialogue::Plain {
-        purpose,
-        listen: Some(listen),
-    };
-    upgrade(core, exchange, None, dialogue)
 }
 
 /// Makes the connection a WebSocket, or says why not.

@@ -5,13 +5,19 @@
 
 mod access;
 mod api;
+mod carriers;
 mod centrifuge;
 mod channels;
 mod chat;
 mod console;
 mod echo;
+mod listening;
 mod operations;
 mod publishing;
+mod sockjs;
+#[cfg(feature = "test-hooks")]
+mod test_hooks;
+mod uni;
 
 use crate::proto::handshake::{UpgradeCheck, check_upgrade};
 use crate::proto::http::{BodyLength, Method, Request};
@@ -37,6 +43,8 @@ enum Pages {
     Allowed,
     /// Those of allowed origins, and they can read the answer (CORS).
     AllowedMayRead,
+    /// The same, with credentials.
+    AllowedWithCredentials,
 }
 
 enum Path {
@@ -44,6 +52,8 @@ enum Path {
     Is(&'static str),
     /// This prefix and one segment, not empty.
     Segment(&'static str),
+    /// This path and everything below it.
+    Tree(&'static str),
 }
 
 const READ: &[Method] = &[Method::Get, Method::Head];
@@ -87,9 +97,58 @@ const ROUTES: &[Route] = &[
         answer: centrifuge::websocket,
     },
     Route {
-        path: Path::Is("/chat"),
+        path: Path::Is("/connection/http_stream"),
+        methods: WRITE,
+        pages: Pages::AllowedWithCredentials,
+        admit: carriers::admit_http_stream,
+        answer: carriers::http_stream,
+    },
+    Route {
+        path: Path::Is("/connection/sse"),
+        methods: READ_WRITE,
+        pages: Pages::AllowedWithCredentials,
+        admit: carriers::admit_sse,
+        answer: carriers::sse,
+    },
+    Route {
+        path: Path::Is("/emulation"),
+        methods: WRITE,
+        pages: Pages::AllowedWithCredentials,
+        admit: carriers::admit_emulation,
+        answer: carriers::emulation,
+    },
+    Route {
+        path: Path::Is("/connection/uni_websocket"),
         methods: READ,
         pages: Pages::Allowed,
+        admit: uni::admit_websocket,
+        answer: uni::websocket,
+    },
+    Route {
+        path: Path::Is("/connection/uni_sse"),
+        methods: READ_WRITE,
+        pages: Pages::AllowedWithCredentials,
+        admit: uni::admit_sse,
+        answer: uni::sse,
+    },
+    Route {
+        path: Path::Is("/connection/uni_http_stream"),
+        methods: WRITE,
+        pages: Pages::AllowedWithCredentials,
+        admit: uni::admit_http_stream,
+        answer: uni::http_stream,
+    },
+    Route {
+        path: Path::Tree("/connection/sockjs"),
+        methods: READ_WRITE,
+        pages: Pages::AllowedWithCredentials,
+        admit: sockjs::admit,
+        answer: sockjs::answer,
+    },
+    Route {
+        path: Path::Is("/chat"),
+        methods: READ,
+        pages: Pages::AllowedMayRead,
         admit: anyone,
         answer: chat::answer,
     },
@@ -135,6 +194,8 @@ const ROUTES: &[Route] = &[
         admit: anyone,
         answer: operations::ready,
     },
+    #[cfg(feature = "test-hooks")]
+    test_hooks::HOLD,
 ];
 
 /// Decides from the head alone. The headers are those of every answer to the request, whatever it is.
@@ -148,6 +209,9 @@ fn admit(core: &mut Core, exchange: &Exchange<'_>) -> Result<Headers, Reply> {
             Headers::new()
         }
         Pages::AllowedMayRead => access::cors_headers(access::origin(core, request)?),
+        Pages::AllowedWithCredentials => {
+            access::credentialed_cors_headers(access::origin(core, request)?)
+        }
     };
     if route.is_preflight(request) {
         return Ok(headers);
@@ -207,20 +271,17 @@ impl Route {
     /// A browser's question whether a page may send what it wants to (Fetch standard, section 3.2.2).
     fn is_preflight(&self, request: &Request<'_>) -> bool {
         let has = |name| request.headers(name).next().is_some();
-        self.pages == Pages::AllowedMayRead
-            && request.method == Method::Options
+        matches!(
+            self.pages,
+            Pages::AllowedMayRead | Pages::AllowedWithCredentials
+        ) && request.method == Method::Options
             && has("origin")
             && has("access-control-request-method")
     }
 
     /// The origin was found to be allowed when the request was admitted.
     fn preflight(&self) -> Reply {
-        let reply = Reply {
-            status: 204,
-            content_type: "",
-            ..Reply::text(204, "")
-        };
-        reply
+        carriers::no_content()
             .with("Access-Control-Allow-Methods", self.method_names())
             .with("Access-Control-Allow-Headers", access::CORS_REQUEST_HEADERS)
             .with("Access-Control-Max-Age", access::CORS_MAX_AGE_S)
@@ -250,6 +311,9 @@ impl Path {
     fn matches(&self, path: &str) -> bool {
         match self {
             Self::Is(whole) => path == *whole,
+            Self::Tree(root) => path
+                .strip_prefix(root)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
             Self::Segment(prefix) => self.segment(path, prefix).is_some(),
         }
     }

@@ -46,16 +46,19 @@ pub(super) fn channel_name(core: &Core, name: &str) -> Result<Arc<str>, &'static
 
 /// What a body is: binary if it says so or is not UTF-8, JSON if it is one JSON value, else text.
 pub(super) fn kind_of(content_type: Option<&str>, body: &[u8]) -> Kind {
-    let essence = content_type.map(|value| value.split(';').next().unwrap_or(value).trim());
-    let says_binary =
-        essence.is_some_and(|value| value.eq_ignore_ascii_case("application/octet-stream"));
-    if says_binary || simdutf8::basic::from_utf8(body).is_err() {
+    if is_octet_stream(content_type) || simdutf8::basic::from_utf8(body).is_err() {
         Kind::Binary
     } else if serde_json::from_slice::<&RawValue>(body).is_ok() {
         Kind::Json
     } else {
         Kind::Text
     }
+}
+
+/// Whether a body says that it is bytes.
+pub(super) fn is_octet_stream(content_type: Option<&str>) -> bool {
+    let essence = content_type.map(|value| value.split(';').next().unwrap_or(value).trim());
+    essence.is_some_and(|value| value.eq_ignore_ascii_case("application/octet-stream"))
 }
 
 /// Where a publication stands, as a JSON object.

@@ -57,6 +57,8 @@ pub enum Framing {
     Items,
     /// WebSocket frames, each a SockJS array of one message.
     SockJsWebSocket,
+    /// Parts of one SockJS array: a string and a comma behind it.
+    SockJsItems,
     /// A response in chunks, each a SockJS array of one message and a line feed.
     SockJsChunks,
     /// A response in chunks, each a server-sent event with a SockJS array of one message.
@@ -70,6 +72,8 @@ pub struct Selection(u8);
 impl Selection {
     const EVENTS: u8 = 0x80;
     const BY_ID: u8 = 0x40;
+    /// All publications and nothing else.
+    pub const ALL: Self = Self(0);
     /// Filters a channel has on one shard, at most.
     pub const FILTERS_MAX: usize = 63;
 

@@ -184,6 +184,27 @@ impl<'a> Stream<'a> {
         }
     }
 
+    /// What follows `since`, up to `limit`, if the first of it is the next one: what is beyond is for another time.
+    pub fn page(&self, since: Option<Since>, limit: usize) -> Recovery {
+        let known = since.filter(|since| self.is_own(since.epoch));
+        let Some(from) = known.filter(|since| since.offset <= self.position.offset) else {
+            return self.recovery(false, std::iter::empty());
+        };
+        let skipped = self.count(|publication| publication.offset <= from.offset);
+        let mut next = self.publications().skip(skipped).peekable();
+        let is_next = match next.peek() {
+            Some(next) => next.offset == from.offset + 1,
+            None => from.offset == self.position.offset,
+        };
+        if !is_next {
+            return self.recovery(false, std::iter::empty());
+        }
+        // Up to one that was not to be kept.
+        let whole = next.zip(from.offset + 1..).take(limit);
+        let whole = whole.take_while(|(publication, offset)| publication.offset == *offset);
+        self.recovery(true, whole.map(|(publication, _)| publication))
+    }
+
     /// All of `(since, top]`, no more than `limit`.
     fn lacking(
         &self,

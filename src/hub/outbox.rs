@@ -300,6 +300,11 @@ impl Outbox {
         self.segments.push_back(Segment::needed(last));
     }
 
+    /// Everything that waits, in order, if nothing of it is out.
+    pub fn segments(&self) -> impl Iterator<Item = &[u8]> {
+        self.segments.iter().map(|segment| &segment.frames[..])
+    }
+
     /// The bytes to send next; `None` when all is out.
     pub fn front(&self) -> Option<&[u8]> {
         self.segments

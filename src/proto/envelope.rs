@@ -31,6 +31,27 @@ pub fn append_dropped(out: &mut Vec<u8>, dropped: u32) {
     out.extend_from_slice(format!("{{\"dropped\":{dropped}}}").as_bytes());
 }
 
+/// Appends the answer to a poll: `{"epoch":"…","offset":7,"recovered":true,"publications":[…]}`. Each of the
+/// publications in `parts` has a comma behind it.
+pub fn append_page(out: &mut Vec<u8>, epoch: &str, offset: u64, recovered: bool, parts: &[u8]) {
+    let text = format!(
+        "{{\"epoch\":\"{epoch}\",\"offset\":{offset},\"recovered\":{recovered},\"publications\":["
+    );
+    out.extend_from_slice(text.as_bytes());
+    out.extend_from_slice(parts.strip_suffix(b",").unwrap_or(parts));
+    out.extend_from_slice(b"]}");
+}
+
+/// Appends why the connection ends, and when to come back:
+/// `{"disconnect":{"code":1001,"reason":"…","reconnect":true,"retry_after_ms":500}}`. `reason` needs no escapes.
+pub fn append_disconnect(out: &mut Vec<u8>, code: u16, reason: &str, retry_after_ms: u32) {
+    let text = format!(
+        "{{\"disconnect\":{{\"code\":{code},\"reason\":\"{reason}\",\"reconnect\":true,\
+         \"retry_after_ms\":{retry_after_ms}}}}}"
+    );
+    out.extend_from_slice(text.as_bytes());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -39,6 +60,21 @@ mod tests {
         let mut out = Vec::new();
         append_publication(&mut out, 7, data);
         String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_page_is_one_object() {
+        let page = |parts: &[u8]| {
+            let mut out = Vec::new();
+            append_page(&mut out, "e", 7, true, parts);
+            serde_json::from_slice::<serde_json::Value>(&out).unwrap()
+        };
+        assert_eq!(page(b"")["publications"], serde_json::json!([]));
+        assert_eq!(page(b"{},1,")["publications"], serde_json::json!([{}, 1]));
+        let mut out = Vec::new();
+        append_disconnect(&mut out, 1001, "server is going away", 500);
+        let said: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(said["disconnect"]["retry_after_ms"], 500);
     }
 
     #[test]

@@ -41,6 +41,12 @@ pub fn append_messages<'m>(out: &mut Vec<u8>, messages: impl IntoIterator<Item =
     out.push(b']');
 }
 
+/// Appends one message as it stands in a frame of messages, and a comma.
+pub fn append_item(out: &mut Vec<u8>, message: &[u8]) {
+    append_string(out, &String::from_utf8_lossy(message));
+    out.push(b',');
+}
+
 /// Appends the frame that closes a session.
 pub fn append_close(out: &mut Vec<u8>, code: u16, reason: &str) {
     out.extend_from_slice(format!("c[{code},").as_bytes());

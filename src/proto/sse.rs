@@ -3,6 +3,11 @@
 /// The media type of the stream.
 pub const CONTENT_TYPE: &str = "text/event-stream; charset=utf-8";
 
+/// The event that says that publications are missing before what follows.
+pub const GAP_EVENT: &str = "longwire.gap";
+/// The event of a publication that is not text, and comes as base64.
+pub const BINARY_EVENT: &str = "longwire.binary";
+
 /// One event.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Event<'a> {
@@ -32,6 +37,12 @@ pub fn append_event(out: &mut Vec<u8>, event: &Event<'_>) {
 pub fn append_comment(out: &mut Vec<u8>, text: &str) {
     append_field(out, "", text);
     out.push(b'\n');
+}
+
+/// Appends bytes as base64, for the data of a [`BINARY_EVENT`].
+pub fn append_base64(out: &mut Vec<u8>, bytes: &[u8]) {
+    use base64::prelude::{BASE64_STANDARD, Engine};
+    out.extend_from_slice(BASE64_STANDARD.encode(bytes).as_bytes());
 }
 
 fn append_field(out: &mut Vec<u8>, name: &str, value: &str) {

@@ -10,6 +10,7 @@ use crate::hub::{
     Since, Unrecoverable,
 };
 
+use super::emulation::Emulation;
 use super::inbox::Asker;
 
 /// A question to the owner of a channel.
@@ -52,6 +53,8 @@ pub struct RecoveryWish {
     pub since: Option<Since>,
     /// The newest publication only, whatever is missing between.
     pub latest_only: bool,
+    /// If it is much, the first part will do: the client asks again.
+    pub in_pages: bool,
 }
 
 /// Something to be done with the connections of a user, or with one of them.
@@ -155,6 +158,10 @@ pub enum AnswerTo {
     Overview(Box<Overview>),
     /// To a publication: its place, or why it has none.
     Published(Result<Position, Refused>),
+    /// To commands that came by a request.
+    Emulation(Emulation),
+    /// To a poll: a frame of SockJS.
+    Polled(Bytes),
     /// The channel cannot be opened.
     Refused,
 }

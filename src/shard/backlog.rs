@@ -255,10 +255,9 @@ impl Core {
             has_room = has_room && pushed.is_ok();
         }
         let queued = outbox.bytes() - before;
-        self.metrics.outbox_bytes.add(queued as u64);
-        match has_room {
-            true => self.reschedule(key),
-            false => self.close_slow_reader(key),
+        self.queued(key, queued);
+        if !has_room {
+            self.close_slow_reader(key);
         }
     }
 }

@@ -237,6 +237,8 @@ impl Core {
             Message::Event(event) => self.deliver_event(&event),
             Message::Published(published) => self.published(published.asker, published.outcome),
             Message::Ask(ask) => self.answer_ask(from, *ask),
+            Message::Emulate(emulate) => self.emulate_for(from, &emulate),
+            Message::Poll(poll) => self.poll_for(from, *poll),
             Message::Order(order) => self.obey(from, *order),
             Message::Answer(answer) => self.answered(answer.asker, answer.reply),
             Message::Presence(presence) => self.note_presence(*presence),

@@ -8,6 +8,7 @@ use crate::hub::{ClientInfo, Encoding, Key, Publication, Since};
 use crate::proto::centrifuge::Format;
 use crate::proto::centrifuge::filter::Filter;
 
+use super::places::Place;
 use super::session::Subscription;
 
 /// Commands of one client whose answers are outstanding before it is read no further.
@@ -77,6 +78,8 @@ pub(super) struct Rare {
     pub connecting: Option<Connecting>,
     /// What the backend gave it to be handed back with each call; raw JSON or nothing.
     pub meta: Bytes,
+    /// Where it stands in its channels, if its events have ids.
+    pub places: Vec<Place>,
     /// Names the session in requests over other connections: nobody else knows it.
     pub session: Option<Box<str>>,
 }
@@ -187,6 +190,7 @@ impl Rare {
             && self.connecting.is_none()
             && self.meta.is_empty()
             && self.session.is_none()
+            && self.places.is_empty()
     }
 }
 

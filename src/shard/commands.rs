@@ -25,7 +25,7 @@ use super::client::{Awaited, Client, Progress, Subscribed};
 use super::inbox::{Asker, Message};
 use super::publish::{PublishOptions, Submission, Submitted};
 use super::scribe;
-use super::session::Stage;
+use super::session::{Purpose, Stage};
 
 /// Commands in one frame, at most: as many as a client has channels, and some.
 const COMMANDS_PER_FRAME_MAX: usize = 1024;
@@ -85,9 +85,12 @@ impl Core {
         let Ok(client) = self.client(key) else {
             return;
         };
-        let format = client.format;
+        let (format, is_uni) = (client.format, client.is_uni);
         if opcode != scribe::opcode_of(format) {
             return self.disconnect(key, &Disconnect::BadRequest, CloseReason::BadCommand);
+        }
+        if is_uni {
+            return self.receive_uni(key, frame);
         }
         let mut out = Vec::new();
         for command in Commands::new(format, frame, COMMANDS_PER_FRAME_MAX) {
@@ -524,6 +527,11 @@ impl Core {
             return;
         }
         let opcode = scribe::opcode_of(client.format);
+        self.say_as(key, opcode, message);
+    }
+
+    /// Sends one message, framed as the connection frames them.
+    pub(super) fn say_as(&mut self, key: Key, opcode: Opcode, message: &[u8]) {
         let (framing, window_bits) = self.framing_of(key);
         if framing == Framing::WebSocket {
             let frame = self.encode_for(key, opcode, message);
@@ -535,7 +543,13 @@ impl Core {
             ..Encoding::PLAIN
         };
         let mut out = Vec::new();
-        self.scribe.say(&mut out, encoding, opcode, message);
+        match framing {
+            // An event for each.
+            Framing::Events => message
+                .split(|byte| *byte == b'\n')
+                .for_each(|line| self.scribe.say(&mut out, encoding, opcode, line)),
+            _ => self.scribe.say(&mut out, encoding, opcode, message),
+        }
         self.send(key, out);
     }
 
@@ -543,6 +557,7 @@ impl Core {
     pub(super) fn framing_of(&self, key: Key) -> (Framing, u8) {
         match self.stage(key) {
             Some(Stage::Stream(stream)) => (stream.framing, 0),
+            Some(Stage::Polled(_)) => (Framing::SockJsItems, 0),
             Some(Stage::WebSocket(websocket)) => {
                 let deflate = websocket.extras.as_ref();
                 let params = deflate
@@ -551,7 +566,10 @@ impl Core {
                 let window_bits = params
                     .filter(|params| params.server_no_context_takeover)
                     .map_or(0, |params| params.server_window_bits());
-                (Framing::WebSocket, window_bits)
+                match websocket.purpose {
+                    Purpose::SockJs => (Framing::SockJsWebSocket, window_bits),
+                    _ => (Framing::WebSocket, window_bits),
+                }
             }
             _ => (Framing::WebSocket, 0),
         }

@@ -8,6 +8,7 @@ use crate::auth::{Revocations, SubscriptionClaims, TokenError, TokenVerifier};
 use crate::clock::unix_ms;
 use crate::hub::{ClientInfo, Key};
 use crate::metrics::CloseReason;
+use crate::proto::centrifuge::filter::Filter;
 use crate::proto::centrifuge::values::{
     ConnectRequest, ConnectResult, RefreshResult, SubRefreshRequest, SubRefreshResult,
     SubscribeRequest, SubscribeResult,
@@ -126,6 +127,7 @@ impl Core {
         for (request, _) in &subs {
             self.options_of(&request.channel)?;
         }
+        let is_uni = self.client(key)?.is_uni;
         let client = self.client_mut(key)?;
         client.info = Arc::new(ClientInfo {
             user: admitted.user,
@@ -135,7 +137,12 @@ impl Core {
         client.expires_s = expires_s;
         client.ping_interval_s = u16::try_from(ping_s).unwrap_or(u16::MAX);
         client.pong_timeout_s = u16::try_from(pong_s).unwrap_or(u16::MAX);
-        let rare = client.rare_mut();
+        let mut subs = subs;
+        if is_uni {
+            let asked_for = self.subscriptions_asked_for(key, &subs, request);
+            subs.extend(asked_for);
+        }
+        let rare = self.client_mut(key)?.rare_mut();
         rare.meta = admitted.meta;
         rare.connecting = Some(Connecting {
             command: id,
@@ -188,6 +195,32 @@ impl Core {
         all
     }
 
+    /// What a client that only listens asks for, as far as it could subscribe to it.
+    fn subscriptions_asked_for(
+        &self,
+        key: Key,
+        given: &[(SubscribeRequest, Permit)],
+        request: &ConnectRequest,
+    ) -> Vec<(SubscribeRequest, Permit)> {
+        let most = self.shared.config.client.limits.channel_limit as usize;
+        let is_given = |channel: &str| given.iter().any(|(sub, _)| sub.channel == channel);
+        let asked_for = request.subs.iter();
+        asked_for
+            .filter(|(channel, _)| !is_given(channel))
+            .filter_map(|(channel, wish)| {
+                let sub = SubscribeRequest {
+                    channel: channel.clone(),
+                    recoverable: true,
+                    ..wish.clone()
+                };
+                let (options, _) = self.check_subscribe(key, &sub).ok()?;
+                let permit = self.permit_subscribe(key, &sub, options).ok()?;
+                Some((sub, permit))
+            })
+            .take(most.saturating_sub(given.len()))
+            .collect()
+    }
+
     fn begin_server_side(&mut self, key: Key, request: &SubscribeRequest, permit: Permit) {
         let begun = self.try_server_side(key, request, permit, Origin::Connect);
         if begun.is_err() {
@@ -210,7 +243,11 @@ impl Core {
             let client = core.client(key);
             client.is_ok_and(|client| client.is_subscribing(&request.channel))
         };
-        self.begin_subscribe(key, wanted, None, &mut nothing)?;
+        let filter = match request.filter.clone() {
+            Some(node) => Some(Filter::compile(node).map_err(|_| ErrorCode::BadRequest)?),
+            None => None,
+        };
+        self.begin_subscribe(key, wanted, filter, &mut nothing)?;
         if origin == Origin::Connect && !is_waiting(self) {
             self.finish_connecting(key);
         }
@@ -231,6 +268,7 @@ impl Core {
             self.answer_connect(key, &mut out);
             self.say(key, &out);
             self.release_held(key);
+            self.say_id(key);
             self.resume(key);
         }
     }

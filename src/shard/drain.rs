@@ -1,10 +1,11 @@
 //! The orderly stop: sessions are closed a few at a time.
 
-use crate::hub::{Framing, Key};
+use crate::hub::Key;
 use crate::metrics::CloseReason;
 use crate::proto::centrifuge::Disconnect;
 use crate::proto::close::CloseCode;
-use crate::proto::http::append_chunk;
+use crate::proto::envelope;
+use crate::proto::frame::Opcode;
 
 use super::session::Stage;
 use super::{Core, Reply};
@@ -37,8 +38,8 @@ impl Farewell {
     };
 }
 
-/// When clients of server-sent events are to come back, in milliseconds: a random moment of this.
-const RETRY_MS: std::ops::Range<u32> = 500..3000;
+/// The time within which clients come back that were told when to, in milliseconds.
+const RETRY_SPREAD_MS: u32 = 5_000;
 
 impl Core {
     /// From now on no connection outlives its present exchange.
@@ -76,6 +77,21 @@ impl Core {
         }
     }
 
+    /// Tells a client of the plain dialect that its connection ends, if its form has words for that.
+    fn say_goodbye(&mut self, key: Key, text: &str) {
+        let Some(session) = self.sessions.get(key) else {
+            return;
+        };
+        if !session.is_told_all() {
+            return;
+        }
+        let retry_after_ms = self.random.u32(100..RETRY_SPREAD_MS);
+        let mut message = Vec::new();
+        let code = CloseCode::GoingAway.code();
+        envelope::append_disconnect(&mut message, code, text, retry_after_ms);
+        self.say_as(key, Opcode::Text, &message);
+    }
+
     /// Begins to close a session. False if there is nothing to do, or not yet.
     pub(super) fn send_away(&mut self, key: Key, farewell: &Farewell) -> bool {
         let (reason, is_late) = (farewell.reason, farewell.is_late);
@@ -84,19 +100,21 @@ impl Core {
         };
         let is_client = session.client().is_some();
         match &mut session.stage {
-            Stage::WebSocket(_) | Stage::Stream(_) if is_client => {
+            Stage::WebSocket(_) | Stage::Stream(_) | Stage::Polled(_) if is_client => {
                 self.disconnect(key, &farewell.disconnect, reason);
                 true
             }
-            Stage::Stream(stream) => {
-                let is_event_stream = stream.framing == Framing::Events;
-                if is_event_stream {
-                    self.hint_retry(key);
-                }
+            Stage::Poll(_) => {
+                self.drain_poll(key);
+                true
+            }
+            Stage::Stream(_) => {
+                self.say_goodbye(key, farewell.text);
                 self.end_stream(key, reason);
                 true
             }
             Stage::WebSocket(_) => {
+                self.say_goodbye(key, farewell.text);
                 self.close(key, CloseCode::GoingAway, farewell.text, reason);
                 true
             }
@@ -113,16 +131,8 @@ impl Core {
                 http.is_last = true;
                 false
             }
-            Stage::Closing(_) | Stage::Busy => false,
+            Stage::Closing(_) | Stage::Polled(_) | Stage::Busy => false,
         }
-    }
-
-    /// Tells a client of server-sent events when to come back.
-    fn hint_retry(&mut self, key: Key) {
-        let retry_ms = self.random.u32(RETRY_MS);
-        let mut chunk = Vec::new();
-        append_chunk(&mut chunk, format!("retry: {retry_ms}\n\n").as_bytes());
-        self.send(key, chunk);
     }
 }
 

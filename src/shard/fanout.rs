@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use crate::hub::{Backlog, Frames, Framing, Interest, Key};
+use crate::hub::{Backlog, Frames, Framing, Interest, Key, Position};
 use crate::metrics::CloseReason;
 use crate::proto::frame::{decode_header, frame_end};
 
@@ -17,7 +17,9 @@ use super::Core;
 use super::baton::Baton;
 use super::client::Progress;
 use super::inbox::Message;
+use super::places::has_ids;
 use super::send::Sent;
+use super::session::Stage;
 
 /// A pass over more subscribers than these waits for the baton, where shards share cores.
 const SHORT_PASS: usize = 256;
@@ -26,6 +28,8 @@ const SHORT_PASS: usize = 256;
 pub(super) struct Pass {
     channel: Key,
     batch: Frames,
+    /// Where the channel stands after it.
+    position: Position,
 }
 
 impl Core {
@@ -125,6 +129,7 @@ impl Core {
             channel.subscribers.begin_pass();
             let subscribers = channel.subscribers.len();
             let (owner, interest) = (channel.owner, channel.interest);
+            let position = channel.position;
             if let Interest::Held { owned } = interest {
                 let (local, bytes) = (key, batch.credit_bytes());
                 self.tell(
@@ -137,6 +142,7 @@ impl Core {
                 );
             }
             let pass = Pass {
+                position,
                 channel: key,
                 batch: batch.take(),
             };
@@ -173,11 +179,20 @@ impl Core {
         if let Some(after_first) = encoding.after_first() {
             subscription.encoding = after_first;
         }
-        if pass.batch.backlog() != Backlog::Kept {
+        if matches!(session.stage, Stage::Poll(_)) {
+            let publications = pass.batch.publications_of(slot);
+            self.metrics.deliveries.add(u64::from(publications));
+            self.metrics.sends.add(1);
+            return self.answer_poll(key, &frames, publications, Some(pass.position));
+        }
+        if pass.batch.backlog() != Backlog::Kept && !has_ids(encoding) {
             return self.deliver_or_drop(key, pass.channel, &pass.batch, encoding, now_s);
         }
         if session.has_server_window() {
             frames = Cow::Owned(self.compress_for(key, &frames));
+        }
+        if has_ids(encoding) {
+            frames = Cow::Owned(self.with_id(key, pass.channel.slot, pass.position, &frames));
         }
         let publications = pass.batch.publications_of(slot);
         if self.shared.config.fanout.coalesce || encoding.framing != Framing::WebSocket {
@@ -226,10 +241,7 @@ impl Core {
         match Self::send_to(session, frames, &self.limits.outbox, now_s) {
             Sent::All(sent) => self.metrics.sent_bytes.add(sent as u64),
             Sent::Part { sent, queued } => self.note_backlog(key, sent, queued),
-            Sent::Queued(bytes) => {
-                self.metrics.outbox_bytes.add(bytes as u64);
-                self.reschedule(key);
-            }
+            Sent::Queued(bytes) => self.queued(key, bytes),
             Sent::TooSlow => self.close_slow_reader(key),
             Sent::Broken => self.end(key, CloseReason::PeerReset, false),
         }

@@ -8,7 +8,8 @@ use crate::proto::frame::{Opcode, encode_frame};
 use crate::proto::message::{Event, MessageReader, Role, Step, Violation};
 
 use super::Core;
-use super::session::{Awaits, Purpose, Stage};
+use super::session::{Awaits, Purpose, Session, Stage};
+use super::talk::HEARTBEAT;
 
 impl Core {
     pub(super) fn receive_frames(&mut self, key: Key, input: &mut [u8]) {
@@ -104,7 +105,16 @@ impl Core {
         let Some(Stage::WebSocket(websocket)) = self.stage(key) else {
             return;
         };
-        match websocket.purpose {
+        let purpose = websocket.purpose;
+        if payload == HEARTBEAT
+            && self
+                .sessions
+                .get(key)
+                .is_some_and(|session| session.is_told_all())
+        {
+            return self.answer_heartbeat(key);
+        }
+        match purpose {
             Purpose::Echo => {
                 let frame = self.encode_for(key, opcode, payload);
                 self.send(key, frame);
@@ -117,11 +127,21 @@ impl Core {
                 self.publish_from_client(key, kind, payload);
             }
             Purpose::Commands => self.receive_commands(key, opcode, payload),
-            Purpose::Ignore => {}
+            Purpose::SockJs => self.receive_sockjs(key, payload),
             Purpose::Listen => {
                 let text = "clients may not publish in this channel";
                 self.close(key, CloseCode::PolicyViolation, text, CloseReason::Policy);
             }
+        }
+    }
+
+    /// A client of the plain dialect asks whether anybody is there.
+    fn answer_heartbeat(&mut self, key: Key) {
+        let has_outbox = |session: &Session| session.outbox.is_some();
+        let is_behind = self.sessions.get(key).is_some_and(has_outbox);
+        if self.allows_control(key) && !is_behind {
+            let frame = self.encode_for(key, Opcode::Text, HEARTBEAT);
+            self.send(key, frame);
         }
     }
 

@@ -3,8 +3,10 @@
 use std::fmt;
 
 use super::asks::{Answer, AnswerTo, Ask, Order, Question};
+use super::emulation::Emulated;
 use super::http::Phase;
 use super::inbox::{Asker, Message};
+use super::polled::{Poll, Polling};
 use super::publish::{Submission, Submitted};
 use super::requests::After;
 use super::{Core, Reply};
@@ -58,6 +60,27 @@ impl Gathering {
         let asker = self.expect_answers(1);
         if let Submitted::Done(outcome) = core.publish(submission, asker) {
             self.put(asker.tag, AnswerTo::Published(outcome));
+        }
+    }
+
+    /// Brings commands to their session, wherever it is.
+    pub fn emulate(&mut self, core: &mut Core, emulated: Emulated) {
+        let asker = self.expect_answers(1);
+        if let Some(outcome) = core.emulate(asker, emulated) {
+            self.put(asker.tag, AnswerTo::Emulation(outcome));
+        }
+    }
+
+    /// Brings a request to the session it polls.
+    pub fn poll(&mut self, core: &mut Core, id: &str, polling: Polling) {
+        let asker = self.expect_answers(1);
+        let poll = Poll {
+            asker,
+            id: id.into(),
+            polling,
+        };
+        if let Some(answer) = core.poll(poll) {
+            self.put(asker.tag, answer);
         }
     }
 

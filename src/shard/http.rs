@@ -21,7 +21,7 @@ pub type PublishReply = fn(Result<Position, Refused>) -> Reply;
 pub(super) struct HttpStage {
     /// Received, not consumed.
     pub input: Vec<u8>,
-    scanner: HeadScanner,
+    pub scanner: HeadScanner,
     pub phase: Phase,
     /// Requests answered.
     pub served: u32,
@@ -37,6 +37,8 @@ pub(super) struct HttpStage {
     pub deadline_s: u32,
     /// No request may follow the present one.
     pub is_last: bool,
+    /// Of the request of which more is being made.
+    pub connection: ConnectionPlan,
 }
 
 /// Where in an exchange the connection is.
@@ -73,6 +75,13 @@ pub(super) struct ConnectionPlan {
 }
 
 impl ConnectionPlan {
+    /// Of an answer after which the connection ends.
+    pub const LAST: Self = Self {
+        keep_alive: false,
+        is_http10: false,
+        head_only: false,
+    };
+
     /// What `request` asks for.
     pub fn of(request: &Request<'_>) -> Self {
         use crate::proto::http::{Method, Version};
@@ -141,6 +150,7 @@ impl HttpStage {
             answer_headers: Headers::new(),
             deadline_s,
             is_last: false,
+            connection: ConnectionPlan::LAST,
         }
     }
 

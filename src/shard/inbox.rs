@@ -18,6 +18,8 @@ use super::doorbell::{Doorbell, DoorbellWaiter};
 use crate::hub::{ClientInfo, Key, Position, Publication, Refused};
 
 use super::asks::{Answer, Ask, Order, Presence};
+use super::emulation::Emulate;
+use super::polled::Poll;
 use super::publish::Submission;
 
 /// What one shard tells another.
@@ -31,6 +33,10 @@ pub enum Message {
     Published(Box<Published>),
     /// To the owner of a channel: a session wants to know something.
     Ask(Box<Ask>),
+    /// Data, to the shard of a session: commands that came for it by a request.
+    Emulate(Box<Emulate>),
+    /// Data, to the shard of a session that is polled.
+    Poll(Box<Poll>),
     /// To every shard: something is to be done with the connections of a user.
     Order(Box<Order>),
     /// To the shard that asked.
@@ -165,6 +171,8 @@ impl Message {
         match self {
             Self::Publish(publish) => Some(publish.submission.data.len() as u64),
             Self::Deliver(deliver) => Some(deliver.publication.data.len() as u64),
+            Self::Emulate(emulate) => Some(emulate.emulated.commands.len() as u64),
+            Self::Poll(poll) => Some(poll.bytes() as u64),
             Self::Event(event) => Some(u64::from(event.credit_bytes)),
             _ => None,
         }

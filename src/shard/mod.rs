@@ -13,6 +13,7 @@
 //! | `receive` | waiting for sockets, bytes in |
 //! | `requests`, `http` | of an HTTP connection: requests, answers |
 //! | `upgrade` | what an HTTP connection becomes: a WebSocket, a response that goes on |
+//! | `poll` | requests that wait for a publication |
 //! | `frames` | of a WebSocket: messages, and what they lead to |
 //! | `send` | bytes out: the one outbox and how a session ends |
 //! | `channels` | who hears of which channel, and the traffic between shards |
@@ -22,6 +23,10 @@
 //! | `scribe` | publications in every form |
 //! | `client` | a Centrifuge client |
 //! | `connecting`, `commands`, `subscriptions` | how it is let in, what it wants, its subscriptions |
+//! | `listeners` | who may listen to what in the plain dialect |
+//! | `places` | where an event stream over several channels stands |
+//! | `emulation` | commands that come by requests of their own |
+//! | `polled` | sessions that are polled |
 //! | `talk` | pings and disconnects, in the words of each carrier |
 //! | `users` | the connections of a user |
 //! | `fanout` | passes over the subscribers |
@@ -47,6 +52,7 @@ mod commands;
 mod connecting;
 mod doorbell;
 mod drain;
+mod emulation;
 mod fanout;
 mod frames;
 mod gather;
@@ -54,10 +60,14 @@ mod http;
 mod inbox;
 #[cfg(test)]
 mod interleavings;
+mod listeners;
 mod local_bell;
 mod owner;
 mod park_flag;
 mod peer_log;
+mod places;
+mod poll;
+mod polled;
 mod publish;
 mod receive;
 mod requests;
@@ -79,7 +89,7 @@ mod users;
 use std::sync::atomic;
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Shutdown};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -113,14 +123,18 @@ use session::Session;
 use users::Users;
 
 pub use addresses::AddressTable;
-pub use asks::{Action, AnswerTo, Order, Overview, Question, SubscribeOrder, Whom};
+pub use asks::{Action, AnswerTo, Order, Overview, Question, RecoveryWish, SubscribeOrder, Whom};
 pub use baton::Baton;
 pub use commands::history_question;
 pub use connecting::Tokens;
 pub use doorbell::{Doorbell, DoorbellWaiter};
+pub use emulation::{Emulated, Emulation};
 pub use gather::{Awaiting, Gathering};
 pub use http::PublishReply;
 pub use inbox::{Allowance, Asker, Inbox, Link, Message, Ports, connect};
+pub use listeners::MayNotListen;
+pub use poll::{POSITION_HEADER, Page, page_parts, position_text};
+pub use polled::Polling;
 pub use publish::{PublishOptions, Submission, Submitted};
 pub use session::Purpose;
 pub use snapshot::Piece;
@@ -375,6 +389,8 @@ pub struct Core {
     drain_slot: u32,
     /// Waits for the sockets of all sessions.
     sockets: Watch,
+    /// Sessions that are polled, by their ids.
+    polled: HashMap<Box<str>, Key>,
     /// Where the sockets that are ready are listed, a turn's at a time; empty between turns.
     ready_sockets: Vec<Ready>,
 }
@@ -430,9 +446,15 @@ impl Core {
             room_told: shared.connections_per_shard,
             drain_slot: 0,
             sockets,
+            polled: HashMap::new(),
             ready_sockets: Vec::new(),
             shared,
         }
+    }
+
+    /// A number that anybody may guess.
+    pub fn random_u32(&mut self) -> u32 {
+        self.random.u32(..)
     }
 
     fn now_s(&self) -> u32 {
@@ -448,7 +470,7 @@ impl Core {
     ) -> Key {
         let deadline_s = stage.deadline_s;
         let key = self.sessions.insert(Session {
-            socket,
+            socket: Some(socket),
             is_watched: false,
             stage: session::Stage::Http(Box::new(stage)),
             outbox: None,
@@ -476,24 +498,29 @@ impl Core {
         if let Some(outbox) = &session.outbox {
             self.metrics.outbox_bytes.sub(outbox.bytes() as u64);
         }
-        match &session.stage {
+        match session.stage {
             session::Stage::Http(http) => self.count_request_bytes(http.held_bytes(), 0),
+            session::Stage::Poll(poll) => self.count_request_bytes(poll.input.len(), 0),
             session::Stage::Closing(closing) => self.refusing -= closing.is_refusal(),
+            session::Stage::Polled(polled) => self.forget_polled(*polled),
             _ => {}
         }
         if let Some(place) = session.place {
             self.shared.addresses.give_back(place);
         }
+        let Some(socket) = &session.socket else {
+            return;
+        };
         if reset {
-            session.socket.reset_on_close();
+            socket.reset_on_close();
         }
         // Ends the waits on the socket, which otherwise would keep it open. A FIN before the RST would
         // look like an orderly end; only a wait for room needs it to end.
         match &session.outbox {
-            Some(_) => session.socket.shutdown(Shutdown::Both),
+            Some(_) => socket.shutdown(Shutdown::Both),
             None if !session.is_watched => {}
-            None if reset => session.socket.shutdown(Shutdown::Read),
-            None => session.socket.shutdown(Shutdown::Both),
+            None if reset => socket.shutdown(Shutdown::Read),
+            None => socket.shutdown(Shutdown::Both),
         }
     }
 

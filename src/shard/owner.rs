@@ -7,6 +7,7 @@ use crate::hub::Recovery;
 use super::Core;
 use super::asks::{Answer, AnswerTo, Ask, Presence, Question, RecoveryWish};
 use super::inbox::{Asker, Message};
+use super::poll::as_page;
 use super::session::Stage;
 
 /// Clients that are shown in one channel, at most.
@@ -69,9 +70,10 @@ impl Core {
         let limits = &self.shared.config.client.limits;
         let most = limits.recovery_max_publication_limit as usize;
         let stream = self.owned_channel(name)?.stream(now_s);
-        Some(match wish.latest_only {
-            true => stream.latest(wish.since),
-            false => stream.recover(wish.since, most),
+        Some(match (wish.latest_only, wish.in_pages) {
+            (true, _) => stream.latest(wish.since),
+            (false, true) => as_page(stream.page(wish.since, most)),
+            (false, false) => stream.recover(wish.since, most),
         })
     }
 
@@ -119,8 +121,10 @@ impl Core {
         };
         match &session.stage {
             Stage::Http(_) | Stage::Busy => self.http_answered(asker, answer),
-            Stage::WebSocket(_) | Stage::Stream(_) => self.client_answered(asker, answer),
-            Stage::Closing(_) => {}
+            Stage::WebSocket(_) | Stage::Stream(_) | Stage::Polled(_) => {
+                self.client_answered(asker, answer);
+            }
+            Stage::Poll(_) | Stage::Closing(_) => {}
         }
     }
 }

@@ -65,8 +65,11 @@ impl Core {
             return;
         }
         session.is_watched = true;
+        let Some(socket) = &session.socket else {
+            return;
+        };
         let token = token(key, Direction::Read);
-        if self.sockets.wait(&session.socket, token).is_err() {
+        if self.sockets.wait(socket, token).is_err() {
             self.broken(key);
         }
     }
@@ -76,8 +79,11 @@ impl Core {
         let Some(session) = self.sessions.get(key) else {
             return;
         };
+        let Some(socket) = &session.socket else {
+            return;
+        };
         let token = token(key, Direction::Write);
-        if self.sockets.wait(&session.socket, token).is_err() {
+        if self.sockets.wait(socket, token).is_err() {
             self.broken(key);
         }
     }
@@ -105,7 +111,10 @@ impl Core {
             if session.is_paused() {
                 return;
             }
-            match session.socket.try_recv(scratch) {
+            let Some(socket) = &session.socket else {
+                return;
+            };
+            match socket.try_recv(scratch) {
                 Ok(0) => return self.end_of_file(key),
                 Ok(read) => {
                     self.received(key, &mut scratch[..read]);
@@ -129,7 +138,10 @@ impl Core {
         let Some(session) = self.sessions.get(key) else {
             return;
         };
-        let is_open = matches!(session.stage, Stage::WebSocket(_) | Stage::Stream(_));
+        let is_open = matches!(
+            session.stage,
+            Stage::WebSocket(_) | Stage::Stream(_) | Stage::Poll(_)
+        );
         if session.outbox.is_none() || is_open {
             return self.end(key, reason, false);
         }
@@ -151,11 +163,12 @@ impl Core {
         match &mut session.stage {
             Stage::Http(_) => self.receive_http(key, bytes),
             Stage::WebSocket(_) => self.receive_frames(key, bytes),
+            Stage::Poll(_) => self.receive_ahead(key, bytes),
             Stage::Closing(closing) if closing.awaits == Awaits::CloseFrame => {
                 self.await_close(key, bytes);
             }
             // This side has said everything, or has nothing to be told; what comes is thrown away.
-            Stage::Closing(_) | Stage::Stream(_) | Stage::Busy => {}
+            Stage::Closing(_) | Stage::Stream(_) | Stage::Polled(_) | Stage::Busy => {}
         }
     }
 }

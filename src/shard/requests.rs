@@ -233,12 +233,7 @@ impl Core {
 
     /// Answers, then ends the connection.
     pub(super) fn reply_and_finish(&mut self, key: Key, reply: &Reply, reason: CloseReason) {
-        let last = ConnectionPlan {
-            keep_alive: false,
-            is_http10: false,
-            head_only: false,
-        };
-        self.write_reply(key, reply, &Headers::new(), false, last);
+        self.write_reply(key, reply, &Headers::new(), false, ConnectionPlan::LAST);
         self.finish(key, reason);
     }
 

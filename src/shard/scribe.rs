@@ -66,12 +66,16 @@ impl Scribe {
         let mut message = std::mem::take(&mut self.message);
         message.clear();
         let opcode = write_publication(&mut message, encoding, place, publication, base);
-        let bytes = match encoding.dialect {
-            Dialect::Verbatim => &publication.data[..],
-            _ => &message[..],
-        };
         let is_event_stream =
             encoding.dialect == Dialect::Verbatim && encoding.framing == Framing::Events;
+        let is_coded = is_event_stream && opcode == Opcode::Binary;
+        if is_coded {
+            sse::append_base64(&mut message, &publication.data);
+        }
+        let bytes = match encoding.dialect {
+            Dialect::Verbatim if !is_coded => &publication.data[..],
+            _ => &message[..],
+        };
         let id = is_event_stream.then(|| {
             let epoch = place.epoch.to_string();
             let offset = publication.offset;
@@ -88,7 +92,7 @@ impl Scribe {
                 opcode,
                 bytes,
                 id: id.as_deref(),
-                event: None,
+                event: is_coded.then_some(sse::BINARY_EVENT),
             },
         );
         self.message = message;
@@ -120,14 +124,17 @@ impl Scribe {
     }
 
     /// Appends an event without data that says where a stream of events stands: it sets the client's last
-    /// event id. With a gap it says so too.
-    pub fn mark(&mut self, out: &mut Vec<u8>, cursor: &str, is_gap: bool) {
+    /// event id, and the time after which it comes back if one is given. With a gap it says so too.
+    pub fn mark(&mut self, out: &mut Vec<u8>, cursor: &str, is_gap: bool, retry_ms: Option<u32>) {
         let mut frame = std::mem::take(&mut self.frame);
         frame.clear();
+        if let Some(retry_ms) = retry_ms {
+            frame.extend_from_slice(format!("retry: {retry_ms}\n").as_bytes());
+        }
         if is_gap {
             let event = sse::Event {
                 id: Some(cursor),
-                event: Some("longwire.gap"),
+                event: Some(sse::GAP_EVENT),
                 data: b"{}",
             };
             sse::append_event(&mut frame, &event);
@@ -178,6 +185,7 @@ impl Scribe {
                 sse::append_event(&mut frame, &event);
                 append_chunk(out, &frame);
             }
+            Framing::SockJsItems => sockjs::append_item(out, bytes),
             Framing::SockJsChunks => {
                 sockjs::append_messages(&mut frame, [bytes]);
                 frame.push(b'\n');

@@ -26,13 +26,17 @@ impl Core {
         match Self::send_to(session, &bytes.into(), &self.limits.outbox, now_s) {
             Sent::All(sent) => self.metrics.sent_bytes.add(sent as u64),
             Sent::Part { sent, queued } => self.note_backlog(key, sent, queued),
-            Sent::Queued(bytes) => {
-                self.metrics.outbox_bytes.add(bytes as u64);
-                self.reschedule(key);
-            }
+            Sent::Queued(bytes) => self.queued(key, bytes),
             Sent::TooSlow => self.close_slow_reader(key),
             Sent::Broken => self.end(key, CloseReason::PeerReset, false),
         }
+    }
+
+    /// Bytes joined what waits for a session.
+    pub(super) fn queued(&mut self, key: Key, bytes: usize) {
+        self.metrics.outbox_bytes.add(bytes as u64);
+        self.serve_receiver(key);
+        self.reschedule(key);
     }
 
     /// The one place where bytes meet a session's socket or outbox. They are shared only if they must wait.
@@ -50,7 +54,12 @@ impl Core {
                 Err(_) => Sent::TooSlow,
             };
         }
-        let sent = match session.socket.try_send(bytes) {
+        let Some(socket) = &session.socket else {
+            let length = bytes.len();
+            session.outbox = Some(Box::new(Outbox::new(bytes.clone(), 0, limits, now_s)));
+            return Sent::Queued(length);
+        };
+        let sent = match socket.try_send(bytes) {
             Ok(sent) => sent,
             Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
             Err(_) => return Sent::Broken,
@@ -126,7 +135,10 @@ impl Core {
                 session.outbox = None;
                 return self.flushed(key);
             };
-            match session.socket.try_send(front) {
+            let Some(socket) = &session.socket else {
+                return;
+            };
+            match socket.try_send(front) {
                 Ok(sent) => {
                     outbox.advance(sent, &self.limits.outbox, now_s);
                     self.metrics.outbox_bytes.sub(sent as u64);
@@ -150,7 +162,9 @@ impl Core {
         match &mut session.stage {
             Stage::Closing(closing) if closing.awaits == Awaits::Flush => {
                 closing.awaits = Awaits::EndOfFile;
-                session.socket.shutdown(Shutdown::Write);
+                if let Some(socket) = &session.socket {
+                    socket.shutdown(Shutdown::Write);
+                }
             }
             Stage::Closing(closing) if closing.awaits == Awaits::LastFlush => {
                 let reason = closing.reason;
@@ -211,6 +225,7 @@ impl Core {
             Some(Stage::WebSocket(_)) => {
                 self.close(key, CloseCode::SlowConsumer, "reading too slowly", reason);
             }
+            Some(Stage::Polled(_)) => self.drop_polled(key),
             Some(Stage::Closing(closing)) => self.end(key, closing.reason, true),
             _ => self.end(key, reason, true),
         }
@@ -248,7 +263,9 @@ impl Core {
             closing.awaits = Awaits::Flush;
             if session.outbox.is_none() {
                 closing.awaits = Awaits::EndOfFile;
-                session.socket.shutdown(Shutdown::Write);
+                if let Some(socket) = &session.socket {
+                    socket.shutdown(Shutdown::Write);
+                }
             }
         }
     }
@@ -286,8 +303,10 @@ impl Core {
         self.refusing += closing.is_refusal();
         let stage = std::mem::replace(&mut session.stage, Stage::Closing(closing));
         self.wheel.schedule(key.slot, deadline_s);
-        if let Stage::Http(http) = stage {
-            self.count_request_bytes(http.held_bytes(), 0);
+        match stage {
+            Stage::Http(http) => self.count_request_bytes(http.held_bytes(), 0),
+            Stage::Poll(poll) => self.count_request_bytes(poll.input.len(), 0),
+            _ => {}
         }
         // It may have been paused; the client's Close, or its end, is waited for from now on.
         self.watch(key);

@@ -1,6 +1,6 @@
 //! One connection: what a shard remembers of it.
 
-use crate::hub::{Encoding, Framing, Outbox, Vitals};
+use crate::hub::{Dialect, Encoding, Framing, Outbox, Vitals};
 use crate::metrics::CloseReason;
 use crate::net::Socket;
 use crate::proto::deflate::{DeflateParams, SlidingWindow};
@@ -9,6 +9,8 @@ use crate::proto::message::MessageReader;
 use super::addresses::AddressPlace;
 use super::client::{COMMANDS_IN_FLIGHT_MAX, Client};
 use super::http::HttpStage;
+use super::poll::PollStage;
+use super::polled::PolledStage;
 
 /// Publications of one client whose answers are outstanding before it is read no further.
 pub(super) const PUBLICATIONS_IN_FLIGHT_MAX: u32 = 16;
@@ -19,7 +21,8 @@ pub(super) const PUBLICATIONS_IN_FLIGHT_MAX: u32 = 16;
 /// bytes in the channel's list: no task, no buffer, no queue. Everything else is boxed and exists only
 /// while needed.
 pub(super) struct Session {
-    pub socket: Socket,
+    /// `None` for a session that is polled.
+    pub socket: Option<Socket>,
     /// Its bytes are waited for.
     pub is_watched: bool,
     pub stage: Stage,
@@ -39,8 +42,12 @@ pub(super) enum Stage {
     Http(Box<HttpStage>),
     /// An open WebSocket.
     WebSocket(WebSocketStage),
+    /// A request that waits for a publication.
+    Poll(Box<PollStage>),
     /// A response that goes on.
     Stream(StreamStage),
+    /// Polls of SockJS, none of which is this session's own.
+    Polled(Box<PolledStage>),
     /// Ending.
     Closing(Closing),
     /// Its HTTP stage is being worked on, outside the table.
@@ -76,8 +83,8 @@ pub enum Purpose {
     Echo,
     /// They are commands of the Centrifuge protocol.
     Commands,
-    /// Nothing, and they are forgiven.
-    Ignore,
+    /// They are frames of SockJS with such commands.
+    SockJs,
 }
 
 /// What only some open WebSockets need.
@@ -166,6 +173,7 @@ impl Session {
         match &self.stage {
             Stage::WebSocket(websocket) => websocket.extras.as_ref()?.client.as_deref(),
             Stage::Stream(stream) => stream.client.as_deref(),
+            Stage::Polled(polled) => polled.client.as_deref(),
             _ => None,
         }
     }
@@ -175,6 +183,7 @@ impl Session {
         match &mut self.stage {
             Stage::WebSocket(websocket) => websocket.extras.as_mut()?.client.as_deref_mut(),
             Stage::Stream(stream) => stream.client.as_deref_mut(),
+            Stage::Polled(polled) => polled.client.as_deref_mut(),
             _ => None,
         }
     }
@@ -189,6 +198,12 @@ impl Session {
             .iter_mut()
             .map(|subscription| &mut subscription.place)
             .find(|place| place.channel == channel)
+    }
+
+    /// Whether it is told more than the data of publications, in JSON objects.
+    pub fn is_told_all(&self) -> bool {
+        let own = self.subscription.as_ref();
+        own.is_some_and(|own| own.encoding.dialect == Dialect::Envelope)
     }
 
     /// Whether its publications are compressed for it alone.
@@ -209,8 +224,11 @@ impl Session {
             // A client that does not read its answers gets no further ones.
             Stage::Http(http) => http.is_paused() || self.outbox.is_some(),
             Stage::WebSocket(websocket) => websocket.is_paused(self.outbox.is_some()),
+            // Its next requests have to wait; that it ends is noticed until they come.
+            Stage::Poll(poll) => !poll.input.is_empty(),
             // Nothing is expected of it but its end.
             Stage::Stream(_) => false,
+            Stage::Polled(_) => true,
             // It has ended its side: there is nothing more to read.
             Stage::Closing(closing) => closing.awaits == Awaits::LastFlush,
             Stage::Busy => false,
@@ -224,7 +242,7 @@ impl WebSocketStage {
         match (&self.extras, self.purpose) {
             (_, Purpose::Echo) => has_outbox,
             (None, _) => false,
-            (Some(extras), Purpose::Commands) => {
+            (Some(extras), Purpose::Commands | Purpose::SockJs) => {
                 let waiting = extras
                     .client
                     .as_ref()

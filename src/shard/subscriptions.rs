@@ -19,6 +19,7 @@ use super::channels::Hearing;
 use super::client::{Awaited, Client, ClientSubscription, Origin, Subscribed, Wanted, WantedFlags};
 use super::commands::Refusal;
 use super::inbox::Asker;
+use super::places::has_ids;
 use super::publish::passes;
 
 /// What a token, the backend or the configuration says of a subscription that may be.
@@ -52,7 +53,7 @@ impl Core {
     }
 
     /// Checks all but the right to subscribe.
-    fn check_subscribe(
+    pub(super) fn check_subscribe(
         &self,
         key: Key,
         request: &SubscribeRequest,
@@ -105,7 +106,7 @@ impl Core {
     }
 
     /// Whether a client may subscribe, by its token, by its user or by what the options allow everybody.
-    fn permit_subscribe(
+    pub(super) fn permit_subscribe(
         &self,
         key: Key,
         request: &SubscribeRequest,
@@ -113,27 +114,29 @@ impl Core {
     ) -> Result<Permit, Refusal> {
         let name = request.channel.as_str();
         let client = self.client(key)?;
-        let config = &self.shared.config;
         if !request.token.is_empty() {
             return self.permit_by_token(client, request);
         }
-        if config.channel.is_private(name) {
-            return Err(ErrorCode::PermissionDenied.into());
-        }
-        let user = &client.info.user;
-        let is_limited =
-            options.allow_user_limited_channels && config.channel.is_user_limited(name);
-        let may = match is_limited {
-            true => config.channel.lists_user(name, user),
-            false => {
-                options.allow_subscribe_for_client
-                    && (!user.is_empty() || options.allow_subscribe_for_anonymous)
-            }
-        };
-        match may || config.client.limits.insecure {
+        match self.may_subscribe(name, &client.info.user, options) {
             true => Ok(Permit::default()),
             false => Err(ErrorCode::PermissionDenied.into()),
         }
+    }
+
+    /// Whether `user`, or if that is empty nobody in particular, may subscribe without a token for it.
+    pub(super) fn may_subscribe(&self, name: &str, user: &str, options: &ChannelOptions) -> bool {
+        let config = &self.shared.config;
+        if config.channel.is_private(name) {
+            return false;
+        }
+        if config.client.limits.insecure {
+            return true;
+        }
+        if options.allow_user_limited_channels && config.channel.is_user_limited(name) {
+            return config.channel.lists_user(name, user);
+        }
+        options.allow_subscribe_for_client
+            && (!user.is_empty() || options.allow_subscribe_for_anonymous)
     }
 
     fn permit_by_token(
@@ -206,7 +209,8 @@ impl Core {
         let client = self.client(key)?;
         let selection = Selection::default()
             .with_events(gets_events)
-            .with_id(request.takes_channel_ids());
+            // The clients in JavaScript take ids in Protobuf for objects, and find no subscription by them.
+            .with_id(request.takes_channel_ids() && client.format == Format::Json);
         Ok(Wanted {
             channel: Arc::from(request.channel.as_str()),
             origin,
@@ -286,6 +290,7 @@ impl Core {
         let wish = RecoveryWish {
             since: Some(since),
             latest_only: wanted.flags.latest_only,
+            in_pages: false,
         };
         if owner == self.id {
             let recovery = self.recover_here(&name, wish);
@@ -349,6 +354,9 @@ impl Core {
             .as_ref()
             .map(|recovery| recovery.position)
             .or(position);
+        if let Some(position) = position.filter(|_| wanted.flags.recoverable && has_ids(encoding)) {
+            self.note_place(key, local.slot, position);
+        }
         let publications = recovery.map_or(Vec::new(), |recovery| recovery.publications);
         let publications = match &wanted.filter {
             Some(filter) => publications
@@ -357,6 +365,8 @@ impl Core {
                 .collect(),
             None => publications,
         };
+        let recovered_count = publications.len() as u64;
+        self.metrics.recovered_publications.add(recovered_count);
         let subscribed = Subscribed {
             channel: wanted.channel,
             epoch: position.map_or(String::new(), |position| position.epoch.to_string()),
@@ -536,6 +546,9 @@ impl Core {
             return false;
         };
         let subscription = client.subscriptions.swap_remove(at);
+        if let Some(rare) = &mut client.rare {
+            rare.places.retain(|place| !place.is_in(local_slot));
+        }
         let info = Arc::clone(&client.info);
         self.left(subscription, info);
         true

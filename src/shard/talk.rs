@@ -5,29 +5,72 @@ use bytes::Bytes;
 use crate::hub::{Framing, HeartbeatTimes, Key, Vitals};
 use crate::metrics::CloseReason;
 use crate::proto::centrifuge::{Disconnect, PushEvent, encode_ping};
+use crate::proto::frame::{Opcode, encode_frame};
 use crate::proto::http::LAST_CHUNK;
+use crate::proto::sockjs::BadMessages;
 use crate::proto::{sockjs, sse};
 
 use super::Core;
 use super::client::Progress;
-use super::session::Stage;
+use super::session::{Purpose, Stage};
 
 /// An unmasked WebSocket Ping without payload.
 const PING: &[u8] = &[0x89, 0x00];
+/// The heartbeat of the plain dialect, where it has words: a page's script sees no Ping.
+pub(super) const HEARTBEAT: &[u8] = b"{}";
+/// Clients that are told of every heartbeat wait no longer for one, in seconds.
+pub(super) const SILENCE_MAX_S: u32 = 30;
 
 impl Core {
     /// Ends a session of the Centrifuge protocol, in the words of its carrier.
     pub(super) fn disconnect(&mut self, key: Key, disconnect: &Disconnect, reason: CloseReason) {
         match self.stage(key) {
-            Some(Stage::WebSocket(_)) => {
+            Some(Stage::WebSocket(websocket)) => {
+                if websocket.purpose == Purpose::SockJs {
+                    self.close_sockjs(key, disconnect);
+                }
                 self.close_with(key, disconnect.code(), disconnect.reason(), reason);
             }
             Some(Stage::Stream(_)) => {
                 self.push(key, "", PushEvent::Disconnect(disconnect));
                 self.end_stream(key, reason);
             }
+            Some(Stage::Polled(_)) => self.disconnect_polled(key, disconnect, reason),
             _ => {}
         }
+    }
+
+    /// Tells a client of SockJS on a WebSocket that it may begin.
+    pub(super) fn open_sockjs(&mut self, key: Key) {
+        let mut frame = Vec::new();
+        sockjs::append_open(&mut frame);
+        let frame = self.encode_for(key, Opcode::Text, &frame);
+        self.send(key, frame);
+    }
+
+    /// Messages of a client of SockJS on a WebSocket.
+    pub(super) fn receive_sockjs(&mut self, key: Key, frame: &[u8]) {
+        match sockjs::parse_messages(frame) {
+            Ok(messages) if !messages.is_empty() => {
+                self.receive_commands(key, Opcode::Text, messages.join("\n").as_bytes());
+            }
+            Ok(_) | Err(BadMessages::Missing) => {}
+            Err(BadMessages::Broken) => {
+                self.disconnect(key, &Disconnect::BadRequest, CloseReason::BadCommand);
+            }
+        }
+    }
+
+    /// The end in the words of SockJS, which the WebSocket's own follow. Who does not read gets those only.
+    fn close_sockjs(&mut self, key: Key, disconnect: &Disconnect) {
+        let session = self.sessions.get(key);
+        if session.is_none_or(|session| session.outbox.is_some()) {
+            return;
+        }
+        let mut frame = Vec::new();
+        sockjs::append_close(&mut frame, disconnect.code(), disconnect.reason());
+        let frame = self.encode_for(key, Opcode::Text, &frame);
+        self.send(key, frame);
     }
 
     /// Ends a response that goes on.
@@ -51,8 +94,24 @@ impl Core {
                 },
                 max_missed: 1,
             },
+            _ if self.has_heartbeats(key) => {
+                let times = self.limits.heartbeat;
+                HeartbeatTimes {
+                    ping_interval_s: times.ping_interval_s.min(SILENCE_MAX_S),
+                    pong_timeout_s: times.pong_timeout_s.min(SILENCE_MAX_S),
+                    ..times
+                }
+            }
             _ => self.limits.heartbeat,
         }
+    }
+
+    /// Whether a session is sent heartbeats that its client sees.
+    fn has_heartbeats(&self, key: Key) -> bool {
+        let session = self.sessions.get(key);
+        session.is_some_and(|session| {
+            matches!(session.stage, Stage::Stream(_)) || session.is_told_all()
+        })
     }
 
     /// A client is let in: its pings begin.
@@ -70,7 +129,7 @@ impl Core {
     /// acknowledged must do.
     pub(super) fn is_one_way(&self, key: Key) -> bool {
         match self.client(key) {
-            Ok(client) => client.is_uni || client.pong_timeout_s == 0,
+            Ok(client) => client.is_uni && !client.pings_by_frame || client.pong_timeout_s == 0,
             Err(_) => matches!(self.stage(key), Some(Stage::Stream(_))),
         }
     }
@@ -92,6 +151,11 @@ impl Core {
             return self.say(key, &out);
         }
         match self.stage(key) {
+            Some(Stage::WebSocket(_)) if self.has_heartbeats(key) => {
+                out.extend_from_slice(PING);
+                encode_frame(&mut out, Opcode::Text, HEARTBEAT);
+                self.send(key, out);
+            }
             Some(Stage::WebSocket(_)) => self.send(key, Bytes::from_static(PING)),
             Some(Stage::Stream(stream)) => {
                 let mut ping = Vec::new();

@@ -141,7 +141,7 @@ impl Bed {
     pub fn receive_at(&mut self, shard: usize, key: Key) {
         let core = &mut self.cores[shard];
         if let Some(session) = core.sessions.get(key) {
-            await_ready(&session.socket, PollFlags::IN);
+            await_ready(session.socket.as_ref().unwrap(), PollFlags::IN);
         }
         core.receive(key, &mut self.scratch);
     }
@@ -168,7 +168,7 @@ impl Bed {
             while let Some(session) = core.sessions.get(key)
                 && session.outbox.is_some()
             {
-                await_ready(&session.socket, PollFlags::OUT);
+                await_ready(session.socket.as_ref().unwrap(), PollFlags::OUT);
                 core.flush(key);
             }
         }
@@ -208,6 +208,32 @@ impl Client {
             head.push(byte[0]);
         }
         String::from_utf8(head).unwrap()
+    }
+
+    /// Reads the body of a response whose length is declared.
+    pub fn body(&mut self) -> String {
+        let head = self.head();
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        let (_, rest) = head.split_once("Content-Length: ").unwrap();
+        let length = rest.lines().next().unwrap().parse().unwrap();
+        let mut body = vec![0; length];
+        self.socket.read_exact(&mut body).unwrap();
+        String::from_utf8(body).unwrap()
+    }
+
+    /// Reads one chunk of a response's body; empty at its end.
+    pub fn chunk(&mut self) -> Vec<u8> {
+        let mut size = Vec::new();
+        let mut byte = [0];
+        while !size.ends_with(b"\r\n") {
+            self.socket.read_exact(&mut byte).unwrap();
+            size.push(byte[0]);
+        }
+        let digits = std::str::from_utf8(&size[..size.len() - 2]).unwrap();
+        let mut chunk = vec![0; usize::from_str_radix(digits, 16).unwrap() + 2];
+        self.socket.read_exact(&mut chunk).unwrap();
+        chunk.truncate(chunk.len() - 2);
+        chunk
     }
 
     /// Reads one frame: its first byte and its payload.

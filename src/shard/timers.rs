@@ -62,11 +62,16 @@ impl Core {
                 return self.wheel.schedule(key.slot, closing.deadline_s);
             }
             Stage::Http(http) => http.deadline_s,
+            Stage::Poll(poll) => poll.deadline_s,
             Stage::WebSocket(websocket) => match websocket.message_deadline_s {
                 0 => session.vitals.deadline_s(),
                 message_s => session.vitals.deadline_s().min(message_s),
             },
             Stage::Stream(_) => session.vitals.deadline_s(),
+            Stage::Polled(polled) => match polled.client {
+                Some(_) => session.vitals.deadline_s().min(polled.deadline_s),
+                None => polled.deadline_s,
+            },
             Stage::Busy => u32::MAX,
         };
         let of_outbox = session
@@ -100,6 +105,11 @@ impl Core {
                     self.expire_http(key);
                 }
             }
+            (Stage::Poll(poll), None) => {
+                if now_s >= poll.deadline_s {
+                    self.answer_poll(key, &[], 0, None);
+                }
+            }
             (Stage::WebSocket(websocket), None) => {
                 let message_s = websocket.message_deadline_s;
                 if message_s != 0 && now_s >= message_s {
@@ -109,6 +119,12 @@ impl Core {
                 }
             }
             (Stage::Stream(_), None) => self.expire_open(key, now_s),
+            (Stage::Polled(polled), None) => {
+                let is_client = polled.client.is_some();
+                if !self.expire_polled(key, now_s) && is_client {
+                    self.expire_open(key, now_s);
+                }
+            }
             (Stage::Busy, None) => {}
         }
     }
@@ -174,7 +190,9 @@ impl Core {
                 "pings were not answered",
             );
             // Whether it goes out makes no difference any more.
-            let _ = session.socket.try_send(&frame);
+            if let Some(socket) = &session.socket {
+                let _ = socket.try_send(&frame);
+            }
         }
         self.end(key, CloseReason::HeartbeatTimeout, true);
     }

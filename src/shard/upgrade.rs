@@ -21,12 +21,21 @@ use crate::proto::message::MessageReader;
 
 use super::asks::{AnswerTo, Question, RecoveryWish};
 use super::channels::Hearing;
-use super::client::Client;
+use super::client::{Client, Progress};
+use super::emulation::session_name;
 use super::http::{ConnectionPlan, HttpStage, Phase};
 use super::inbox::Asker;
 use super::requests::After;
 use super::session::{Deflate, Extras, Purpose, Stage, StreamStage, WebSocketStage};
-use super::{Core, Headers, Reply, scribe};
+use super::talk::SILENCE_MAX_S;
+use super::{Core, Headers, Reply, places, scribe};
+
+/// How soon a client of event streams comes back whose connection was cut, in milliseconds.
+const RETRY_MIN_MS: u32 = 100;
+/// How long it stays away at most.
+const RETRY_MAX_MS: u32 = 30_000;
+/// Clients of one shard that are to come back in a millisecond, if all have to.
+const RETURNS_PER_MS: usize = 5;
 
 /// What a connection is about to become.
 pub struct Upgrade {
@@ -55,6 +64,11 @@ pub enum Carrier {
         content_type: &'static str,
         /// What comes before the first message.
         preamble: &'static [u8],
+    },
+    /// One answer, which waits for something to say.
+    Poll {
+        /// For how long it may wait, in seconds.
+        wait_s: u32,
     },
 }
 
@@ -93,8 +107,13 @@ pub struct NewClient {
     pub pings_by_frame: bool,
     /// What it sends comes by other connections, which must name the session.
     pub has_session: bool,
-    /// What it said already: commands, or for one that only listens its request to connect.
+    /// The messages of its WebSocket are frames of SockJS.
+    pub is_sockjs: bool,
+    /// What it said already: commands, or for one that only listens its request to connect. Nothing, if it will say
+    /// that by messages.
     pub first: Bytes,
+    /// Of one that only listens: the id of the last event it got.
+    pub last_event_id: Option<Box<str>>,
 }
 
 /// An upgrade that waits for the owner of its channel.
@@ -108,8 +127,8 @@ pub(super) struct Awaiting {
 
 /// A channel that is delivered here, and what a listener missed of it.
 pub(super) struct Heard {
-    local: Key,
-    recovery: Option<Recovery>,
+    pub local: Key,
+    pub recovery: Option<Recovery>,
 }
 
 impl Core {
@@ -121,11 +140,13 @@ impl Core {
         upgrade: Upgrade,
         connection: ConnectionPlan,
     ) -> After {
-        if let Err(refused) = self.admit_handshake() {
+        http.connection = connection;
+        let in_pages = matches!(upgrade.carrier, Carrier::Poll { .. });
+        if !in_pages && let Err(refused) = self.admit_handshake() {
             return self.http_reply(key, http, &refused, connection);
         }
-        if let Carrier::Stream { .. } = upgrade.carrier
-            && let Some(answer) = self.answer_streamless(key, http, connection)
+        if let Carrier::Stream { content_type, .. } = upgrade.carrier
+            && let Some(answer) = self.answer_streamless(key, http, content_type, connection)
         {
             return answer;
         }
@@ -142,6 +163,7 @@ impl Core {
         let wish = RecoveryWish {
             since,
             latest_only: false,
+            in_pages,
         };
         let must_ask = since.is_some() && !has_all;
         let owner = self.shared.owner_of(&name);
@@ -155,7 +177,7 @@ impl Core {
                 }),
                 _ => None,
             };
-            return After::Upgrade(Box::new(upgrade), Some(Heard { local, recovery }));
+            return self.after_hearing(key, http, upgrade, Heard { local, recovery });
         }
         if must_ask {
             if hearing == Hearing::Now {
@@ -176,11 +198,28 @@ impl Core {
         After::Wait
     }
 
+    /// A channel is delivered here, and what was missed of it is known.
+    fn after_hearing(
+        &mut self,
+        key: Key,
+        http: &mut HttpStage,
+        upgrade: Upgrade,
+        heard: Heard,
+    ) -> After {
+        if let (Carrier::Poll { .. }, Some(listen)) = (&upgrade.carrier, upgrade.dialogue.listen())
+            && let Some(answered) = self.poll_or_wait(key, http, listen, &heard)
+        {
+            return answered;
+        }
+        After::Upgrade(Box::new(upgrade), Some(heard))
+    }
+
     /// Answers a client that cannot have a response that goes on, or only wants to know its head.
     fn answer_streamless(
         &mut self,
         key: Key,
         http: &mut HttpStage,
+        content_type: &'static str,
         connection: ConnectionPlan,
     ) -> Option<After> {
         if connection.is_http10 {
@@ -189,8 +228,9 @@ impl Core {
             return Some(self.http_reply(key, http, &reply, connection));
         }
         if connection.head_only {
-            let reply = Reply::text(200, "").closing();
-            return Some(self.http_reply(key, http, &reply, connection));
+            let headers = std::mem::take(&mut http.answer_headers);
+            self.send(key, stream_head(content_type, &headers));
+            return Some(After::Finish);
         }
         None
     }
@@ -201,22 +241,19 @@ impl Core {
             return self.client_heard(key, local);
         }
         let waits = |awaiting: &Awaiting| awaiting.local == local && !awaiting.asked_history;
-        if let Some((http, awaiting)) = self.take_awaiting(key, waits) {
+        if let Some((mut http, awaiting)) = self.take_awaiting(key, waits) {
             let heard = Heard {
                 local,
                 recovery: None,
             };
-            self.go_on(
-                key,
-                http,
-                After::Upgrade(Box::new(awaiting.upgrade), Some(heard)),
-            );
+            let after = self.after_hearing(key, &mut http, awaiting.upgrade, heard);
+            self.go_on(key, http, after);
         }
     }
 
     /// The owner said what a listener missed.
     pub(super) fn upgrade_answered(&mut self, key: Key, answer: AnswerTo) {
-        let Some((http, awaiting)) = self.take_awaiting(key, |awaiting| awaiting.asked_history)
+        let Some((mut http, awaiting)) = self.take_awaiting(key, |awaiting| awaiting.asked_history)
         else {
             return;
         };
@@ -226,11 +263,8 @@ impl Core {
             _ => None,
         };
         let heard = Heard { local, recovery };
-        self.go_on(
-            key,
-            http,
-            After::Upgrade(Box::new(awaiting.upgrade), Some(heard)),
-        );
+        let after = self.after_hearing(key, &mut http, awaiting.upgrade, heard);
+        self.go_on(key, http, after);
         self.let_go(local, key);
     }
 
@@ -281,12 +315,20 @@ impl Core {
         upgrade: Upgrade,
         heard: Option<Heard>,
     ) {
-        self.count_request_bytes(http.held_bytes(), 0);
         let Upgrade { carrier, dialogue } = upgrade;
+        if let (Carrier::Poll { wait_s }, Some(heard)) = (&carrier, &heard) {
+            return self.park(key, http, heard, *wait_s);
+        }
+        self.count_request_bytes(http.held_bytes(), 0);
         let head = upgrade_head(&carrier, &http.answer_headers);
-        let first_ping_s = self
-            .random
-            .u32(1..=self.limits.heartbeat.ping_interval_s.max(1));
+        let interval_s = self.limits.heartbeat.ping_interval_s.max(1);
+        let is_stream = matches!(carrier, Carrier::Stream { .. });
+        let has_heartbeats = |listen: &Listen| is_stream || listen.dialect != Dialect::Verbatim;
+        let interval_s = match dialogue.listen().is_some_and(has_heartbeats) {
+            true => interval_s.min(SILENCE_MAX_S),
+            false => interval_s,
+        };
+        let first_ping_s = self.random.u32(1..=interval_s);
         let (now_s, expires_s) = (self.now_s(), self.stale_deadline_s());
         let client = match &dialogue {
             Dialogue::Centrifuge(new) => {
@@ -397,23 +439,36 @@ impl Core {
                     offset,
                 };
                 let is_gap = listen.since.is_some() && !recovered;
-                self.scribe.mark(out, &cursor.to_string(), is_gap);
+                let retry_ms = self.retry_ms();
+                self.scribe
+                    .mark(out, &cursor.to_string(), is_gap, Some(retry_ms));
             }
             _ => {}
         }
     }
 
+    /// When a client comes back that is cut off: the more there are, the more they are spread.
+    fn retry_ms(&mut self) -> u32 {
+        let spread_ms = u32::try_from(self.sessions.len() / RETURNS_PER_MS).unwrap_or(u32::MAX);
+        let latest_ms = spread_ms.clamp(2 * RETRY_MIN_MS, RETRY_MAX_MS);
+        self.random.u32(RETRY_MIN_MS..=latest_ms)
+    }
+
     /// What a client of the Centrifuge protocol has said with its request.
     fn begin_centrifuge(&mut self, key: Key, new: &NewClient) {
-        if new.is_uni {
-            self.begin_uni(key, &new.first);
-        } else if !new.first.is_empty() {
+        if new.is_sockjs {
+            self.open_sockjs(key);
+        } else if new.first.is_empty() {
+            // It is yet to come.
+        } else if new.is_uni {
+            self.begin_uni(key, &new.first, new.last_event_id.as_deref());
+        } else {
             self.receive_commands(key, scribe::opcode_of(new.format), &new.first);
         }
     }
 
     /// A name for a client that nobody else has.
-    fn new_info(&mut self, key: Key) -> Arc<ClientInfo> {
+    pub(super) fn new_info(&mut self, key: Key) -> Arc<ClientInfo> {
         let mut id = [0; 16];
         self.random.fill(&mut id);
         // Where it is, so that it is found without a search.
@@ -430,15 +485,29 @@ impl Core {
 
     /// A name for a session that others cannot guess: where it is, and 128 random bits.
     fn new_session_name(&mut self, key: Key) -> Box<str> {
-        let [high, low] = [(); 2].map(|()| self.secrets.random_u64());
-        format!("{:04x}{:08x}{high:016x}{low:016x}", self.id, key.slot).into()
+        let secret = [(); 2].map(|()| self.secrets.random_u64());
+        session_name(self.id, key.slot, secret)
+    }
+
+    /// A message of a client that only listens: the first is its request to connect, and others are forgiven.
+    pub(super) fn receive_uni(&mut self, key: Key, message: &[u8]) {
+        if self
+            .client(key)
+            .is_ok_and(|client| client.progress == Progress::New)
+        {
+            self.begin_uni(key, message, None);
+        }
     }
 
     /// A client that only listens has said what it wants.
-    fn begin_uni(&mut self, key: Key, request: &[u8]) {
-        let Ok(request) = decode_connect_request(Format::Json, request) else {
+    fn begin_uni(&mut self, key: Key, request: &[u8], last_event_id: Option<&str>) {
+        let Ok(mut request) = decode_connect_request(Format::Json, request) else {
             return self.disconnect(key, &Disconnect::BadRequest, CloseReason::BadCommand);
         };
+        if let Some(id) = last_event_id {
+            let most = self.shared.config.client.limits.channel_limit;
+            places::resume(&mut request, id, most as usize);
+        }
         let mut out = Vec::new();
         let connected = self.command_connect(key, 0, request, &mut out);
         self.say(key, &out);
@@ -476,14 +545,21 @@ fn upgrade_head(carrier: &Carrier, headers: &Headers) -> Vec<u8> {
             preamble,
             ..
         } => {
-            let headers: Vec<(&str, &str)> = headers
-                .iter()
-                .map(|(name, value)| (*name, value.as_str()))
-                .collect();
-            write_stream_head(&mut out, content_type, &headers);
+            out = stream_head(content_type, headers);
             crate::proto::http::append_chunk(&mut out, preamble);
         }
+        Carrier::Poll { .. } => {}
     }
+    out
+}
+
+fn stream_head(content_type: &str, headers: &Headers) -> Vec<u8> {
+    let mut out = Vec::with_capacity(512);
+    let headers: Vec<(&str, &str)> = headers
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    write_stream_head(&mut out, content_type, &headers);
     out
 }
 
@@ -493,10 +569,11 @@ fn upgraded_stage(carrier: Carrier, dialogue: &Dialogue, client: Option<Box<Clie
             return Stage::Stream(StreamStage { framing, client });
         }
         Carrier::WebSocket { deflate, .. } => deflate,
+        Carrier::Poll { .. } => None,
     };
     let purpose = match dialogue {
         Dialogue::Plain { purpose, .. } => *purpose,
-        Dialogue::Centrifuge(new) if new.is_uni => Purpose::Ignore,
+        Dialogue::Centrifuge(new) if new.is_sockjs => Purpose::SockJs,
         Dialogue::Centrifuge(_) => Purpose::Commands,
     };
     let needs_extras = client.is_some() || deflate.is_some();

@@ -8,8 +8,10 @@
 
 mod admission;
 mod agents;
+mod carriers;
 mod churn;
 mod config_errors;
+mod curl;
 mod fuzz;
 mod harness;
 mod heartbeat;
@@ -17,6 +19,7 @@ mod http;
 mod http_vectors;
 mod limits;
 mod loadgen;
+mod loadgen_centrifuge;
 mod origins;
 mod proxies;
 mod publish;
@@ -27,5 +30,6 @@ mod seed_defects;
 mod shutdown;
 mod slow_reader;
 mod startup;
+mod transports;
 mod tungstenite;
 mod websocket;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::args::CommonArgs;
 use crate::backoff::Backoff;
+use crate::centrifuge::Centrifuge;
 use crate::clock::now_ns;
 use crate::local::LocalAddresses;
 use crate::pace::Schedule;
@@ -39,6 +40,8 @@ pub struct Assignment {
     pin: bool,
     /// What another server's clients say.
     rival: Option<Rival>,
+    /// What clients of the Centrifuge protocol are like.
+    centrifuge: Option<Centrifuge>,
     /// What connections check.
     check: Option<Check>,
     /// What connections send to be echoed.
@@ -68,6 +71,7 @@ impl Assignment {
             cores: args.cores.as_ref().map(|cores| cores.0.clone()),
             pin: args.pin,
             rival: Rival::of(&args.rival),
+            centrifuge: Centrifuge::of(&args.centrifuge),
             check: None,
             echo: None,
             departures: None,
@@ -82,6 +86,7 @@ impl Assignment {
         Self {
             share,
             connect_rate: self.connect_rate.map(|rate| rate * fraction),
+            centrifuge: run.centrifuge.clone(),
             check: run.check,
             echo: run.echo,
             departures: run.departures.map(|departures| match departures {
@@ -125,6 +130,7 @@ impl Assignment {
         });
         run.pin = self.pin;
         run.rival.clone_from(&self.rival);
+        run.centrifuge.clone_from(&self.centrifuge);
         run.check = self.check;
         run.echo = self.echo;
         run.departures = self.departures;

@@ -6,6 +6,7 @@ use crate::counters::Causes;
 use crate::html::{Axis, Chart, Line};
 use crate::latency::LatencySummary;
 use crate::order::Verdict;
+use crate::worker::PositionTally;
 
 use super::{Connecting, Lines, Observed, Report, ServerWork};
 
@@ -65,6 +66,8 @@ pub struct FanoutReport {
     pub failures: Vec<String>,
     /// What the server says about itself; `None` without /metrics.
     pub server: Option<ServerWork>,
+    /// What Centrifuge clients found by offsets and epochs; `None` with another protocol.
+    pub positions: Option<PositionTally>,
     /// CPU time of this program.
     pub loadgen_cpu_seconds: f64,
     /// What every command finds.
@@ -81,6 +84,7 @@ impl FanoutReport {
             && self.misdelivered_messages == 0
             && self.offset_regressions == 0
             && self.failures.is_empty()
+            && self.positions.is_none_or(|positions| positions.is_sound())
     }
 }
 
@@ -116,6 +120,9 @@ impl Report for FanoutReport {
         self.write_server(&mut lines);
         for failure in &self.failures {
             lines.line("failure", failure);
+        }
+        if let Some(positions) = &self.positions {
+            positions.write(&mut lines);
         }
         lines.end(self.loadgen_cpu_seconds, self.ok, self.interrupted);
         lines

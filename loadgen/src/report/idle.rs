@@ -6,6 +6,7 @@ use crate::counters::Causes;
 use crate::heartbeat::Heartbeat;
 use crate::html::{Axis, Chart, Line};
 use crate::kernel::KernelCost;
+use crate::worker::PositionTally;
 
 use super::{BroadcastsReport, Connecting, Lines, Observed, Report, ServerMemory};
 
@@ -40,6 +41,8 @@ pub struct IdleReport {
     pub loadgen_rss_per_connection_bytes: Option<f64>,
     /// Messages to all connections; `None` if nobody asked.
     pub broadcasts: Option<BroadcastsReport>,
+    /// What Centrifuge clients found by offsets and epochs; `None` with another protocol.
+    pub positions: Option<PositionTally>,
     /// CPU time of this program.
     pub loadgen_cpu_seconds: f64,
     /// What every command finds.
@@ -82,6 +85,9 @@ impl Report for IdleReport {
         }
         if let Some(broadcasts) = &self.broadcasts {
             broadcasts.write(&mut lines);
+        }
+        if let Some(positions) = &self.positions {
+            positions.write(&mut lines);
         }
         lines.end(self.loadgen_cpu_seconds, self.ok, self.interrupted);
         lines

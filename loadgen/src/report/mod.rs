@@ -2,20 +2,24 @@
 
 mod agents;
 mod broadcasts;
+mod check;
 mod churn;
 mod echo;
 mod fanout;
 mod idle;
 mod lines;
+mod recovery;
 mod storm;
 
 pub use agents::AgentFigures;
 pub use broadcasts::{Broadcast, BroadcastsReport, Quiet};
+pub use check::CheckReport;
 pub use churn::{ChurnReport, Growth};
 pub use echo::{EchoReport, MessageCost};
 pub use fanout::FanoutReport;
 pub use idle::IdleReport;
 pub use lines::Lines;
+pub use recovery::ReturnWork;
 pub use storm::{Stayers, StormReport};
 
 use std::io::{self, Write};
@@ -198,7 +202,7 @@ impl Observed {
 }
 
 /// Arguments whose values are nobody's business.
-const SECRETS: &[&str] = &["--api-key", "--publish-header", "--token"];
+const SECRETS: &[&str] = &["--api-key", "--hmac-secret", "--publish-header", "--token"];
 
 fn command_line(arguments: impl Iterator<Item = String>) -> String {
     let mut hide = false;

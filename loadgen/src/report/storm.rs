@@ -6,8 +6,9 @@ use crate::counters::Causes;
 use crate::html::{Axis, Chart, Line};
 use crate::latency::LatencySummary;
 use crate::order::Verdict;
+use crate::worker::PositionTally;
 
-use super::{Connecting, Lines, Observed, Report};
+use super::{Connecting, Lines, Observed, Report, ReturnWork};
 
 /// What `storm` found.
 #[derive(Clone, Debug, Serialize)]
@@ -38,8 +39,14 @@ pub struct StormReport {
     pub refusals: Causes,
     /// Connections that ended before they should, by cause.
     pub lost: Causes,
-    /// What those that stayed found.
+    /// Publications on each channel while all that were cut stayed away.
+    pub missed: Option<u32>,
+    /// What it cost the server that they came back; `None` if it did not say.
+    pub return_work: Option<ReturnWork>,
+    /// What those that stayed found, and those that recovered what they missed.
     pub stayers: Stayers,
+    /// What Centrifuge clients found by offsets and epochs; `None` with another protocol.
+    pub positions: Option<PositionTally>,
     /// CPU time of this program.
     pub loadgen_cpu_seconds: f64,
     /// What every command finds.
@@ -126,6 +133,7 @@ impl StormReport {
         self.ok = self.connecting.is_complete()
             && self.all_back_seconds.is_some()
             && self.lost.total() == 0
+            && self.positions.is_none_or(|positions| positions.is_sound())
             && self.stayers.are_sound();
         self
     }
@@ -150,6 +158,12 @@ impl Report for StormReport {
         lines.connecting(&self.connecting);
         let (cut, back) = (self.cut, self.back);
         lines.line("cut", format_args!("{cut} at once, by reset"));
+        if let Some(missed) = self.missed {
+            lines.line(
+                "missed",
+                format_args!("{missed} on each channel, all while away"),
+            );
+        }
         match self.all_back_seconds {
             Some(seconds) => lines.line("back", format_args!("{back}, all after {seconds:.2} s")),
             None => lines.line("back", format_args!("{back}, never all")),
@@ -163,7 +177,13 @@ impl Report for StormReport {
         lines.latency("reconnect latency", self.reconnect_latency.as_ref());
         lines.total_of("refused attempts", &self.refusals);
         lines.total_of("lost connections", &self.lost);
+        if let Some(work) = &self.return_work {
+            work.write(&mut lines);
+        }
         self.stayers.write(&mut lines);
+        if let Some(positions) = &self.positions {
+            positions.write(&mut lines);
+        }
         lines.end(self.loadgen_cpu_seconds, self.ok, self.interrupted);
         lines
     }

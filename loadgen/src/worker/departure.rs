@@ -40,6 +40,16 @@ struct Return {
 }
 
 impl Returns {
+    /// Puts all off that were due at times since `from_ns`, to the same times since `to_ns`.
+    fn put_off(&mut self, from_ns: u64, to_ns: u64) {
+        let shift_ns = to_ns.saturating_sub(from_ns);
+        let all = std::mem::take(&mut self.0);
+        let later = all
+            .into_iter()
+            .map(|Reverse((due_ns, coming))| Reverse((due_ns + shift_ns, coming)));
+        self.0 = later.collect();
+    }
+
     fn push(&mut self, due_ns: u64, coming: Return) {
         self.0.push(Reverse((due_ns, coming)));
     }
@@ -154,7 +164,13 @@ impl Worker {
 
     fn note_left(&self, number: usize) {
         self.counters().replaced.add(1);
-        if let Some(subscriber) = self.tally.borrow_mut().subscribers.get_mut(number) {
+        let clients = self.run.centrifuge.as_ref();
+        if clients.is_some_and(|clients| clients.recover) {
+            // It will say what it has, and is owed the rest.
+            return;
+        }
+        let mut tally = self.tally.borrow_mut();
+        for subscriber in self.subscribers_of(number, &mut tally) {
             *subscriber = None;
         }
     }
@@ -188,6 +204,7 @@ impl Worker {
     /// Makes every attempt soon after it is due. Those that are due before a sleep are made after it: by then
     /// the ring has closed the connection that went, and its local port is free.
     pub(super) async fn drive_returns(self: Rc<Self>) {
+        self.wait_for_release().await;
         while !self.closing.get() {
             let asleep_ns = now_ns();
             sleep(RETURN_POLL).await;
@@ -198,13 +215,26 @@ impl Worker {
         }
     }
 
+    /// Waits as long as those that went are held away.
+    async fn wait_for_release(&self) {
+        while self.run.returns_from_ns() == u64::MAX && !self.closing.get() {
+            sleep(START_POLL).await;
+        }
+        let released_ns = self.run.returns_from_ns();
+        if released_ns > 0 && released_ns < u64::MAX {
+            let mut returns = self.returns.borrow_mut();
+            returns.put_off(self.run.start_ns(), released_ns);
+        }
+    }
+
     async fn try_to_return(self: Rc<Self>, coming: Return) {
         if self.closing.get() {
             return;
         }
         match self.open(coming.number).await {
             Ok((opened, took_ns)) => {
-                let away_ns = now_ns() - coming.left_ns;
+                let left_ns = coming.left_ns.max(self.run.returns_from_ns());
+                let away_ns = now_ns().saturating_sub(left_ns);
                 self.hold(coming.number, opened, Held::Again { took_ns, away_ns });
             }
             Err(cause) => {

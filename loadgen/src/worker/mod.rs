@@ -1,13 +1,17 @@
 //! One thread of connections: its ring, its file table, its share of the run.
 
 mod broadcast;
+mod centrifuge;
 mod deadlines;
 mod departure;
 mod echo;
+mod positions;
 mod slots;
 mod tally;
 
 pub use broadcast::BroadcastTally;
+pub use deadlines::Deadlines;
+pub use positions::PositionTally;
 pub use tally::{Alike, Reference, Subscriber, Tally};
 
 use std::cell::{Cell, RefCell, RefMut};
@@ -32,7 +36,7 @@ use crate::rival::Rival;
 use crate::run::Run;
 use crate::session::Session;
 
-use deadlines::Deadlines;
+use centrifuge::Clients;
 use departure::{Closes, Returns};
 use echo::Lanes;
 use slots::{Sent, Slots};
@@ -58,6 +62,8 @@ pub struct Worker {
     scratch: RefCell<Box<[u8]>>,
     /// Open connections by number, so that others than their own tasks can send and close.
     slots: RefCell<Slots>,
+    /// What they keep as Centrifuge clients, if they are.
+    clients: Clients,
     /// What they echo, if the run is for that.
     lanes: RefCell<Lanes>,
     tally: RefCell<Tally>,
@@ -122,6 +128,7 @@ async fn work(worker: Rc<Worker>) -> Result<(), String> {
     while !worker.run.is_stopped() {
         worker.handshakes.sweep(now_ns());
         worker.reset_unclosed(now_ns());
+        worker.end_overdue_greetings(now_ns());
         sleep(STOP_POLL).await;
     }
     worker.closing.set(true);
@@ -164,6 +171,7 @@ async fn make_connections(worker: Rc<Worker>) {
         if let Some(schedule) = &worker.run.connect_schedule {
             wait_for_turn(schedule, worker.thread, number).await;
         }
+        worker.wait_for_greetings().await;
         if worker.run.is_stopped() {
             return;
         }
@@ -181,11 +189,9 @@ async fn wait_for_turn(schedule: &Schedule, thread: usize, number: usize) {
 
 impl Worker {
     fn new(run: Arc<Run>, thread: usize, share: Share) -> Self {
-        let checked = if run.check.is_some() {
-            share.connections
-        } else {
-            0
-        };
+        let subscriptions = share.connections * run.subscriptions();
+        let checked = run.check.map_or(0, |_| subscriptions);
+        let clients = run.centrifuge.as_ref().map_or(0, |_| subscriptions);
         let lanes = run.echo.map_or(0, |_| share.connections);
         let broadcasts = run
             .broadcasts
@@ -199,6 +205,7 @@ impl Worker {
             share,
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into()),
             slots: RefCell::new(Slots::new(share.connections)),
+            clients: Clients::new(clients),
             lanes: RefCell::new(Lanes::new(lanes)),
             tally: RefCell::new(Tally {
                 subscribers,
@@ -234,6 +241,9 @@ impl Worker {
     ) -> Result<(), Cause> {
         if let Some(rival) = &self.run.rival {
             return self.receive_from_rival(rival, number, payload, received_ns);
+        }
+        if let Some(clients) = &self.run.centrifuge {
+            return self.receive_from_centrifuge(clients, number, payload, received_ns);
         }
         if let Some(echo) = &self.run.echo {
             self.receive_echo(echo, number, (opcode, payload), received_ns)?;
@@ -328,16 +338,30 @@ impl Worker {
 
     /// Counts a connection that ended, unless this side ends them.
     pub fn lose(&self, number: usize, cause: &Cause) {
-        if self.closing.get() || self.slots.borrow().is_leaving(number) {
+        if self.closing.get()
+            || self.slots.borrow().is_leaving(number)
+            || self.lose_greeting(number, cause)
+        {
             return;
         }
         self.counters().lost.add(1);
         let mut tally = self.tally.borrow_mut();
         tally.lost.count(cause);
         tally.broadcasts.close(number);
-        if let Some(Some(subscriber)) = tally.subscribers.get_mut(number) {
+        for subscriber in self.subscribers_of(number, &mut tally).flatten() {
             subscriber.live = false;
         }
+    }
+
+    /// The subscriptions of a connection that check what they receive.
+    fn subscribers_of<'a>(
+        &self,
+        number: usize,
+        tally: &'a mut Tally,
+    ) -> impl Iterator<Item = &'a mut Option<Subscriber>> + use<'a> {
+        let subscriptions = self.run.subscriptions();
+        let first = number * subscriptions;
+        tally.subscribers.iter_mut().skip(first).take(subscriptions)
     }
 
     /// Lets go of a connection whose task ends. One that went on purpose comes back.
@@ -345,6 +369,14 @@ impl Worker {
         let left = self.slots.borrow_mut().vacate(number);
         if left && !self.closing.get() {
             self.come_back(number);
+        }
+    }
+
+    /// Waits until no more connections wait for their replies than may be under way.
+    async fn wait_for_greetings(&self) {
+        let most = self.run.connect_in_flight(self.thread);
+        while self.clients.greetings_count() >= most.max(1) && !self.run.is_stopped() {
+            sleep(START_POLL).await;
         }
     }
 
@@ -374,12 +406,17 @@ impl Worker {
         if self.closing.get() {
             return;
         }
-        self.note_connected(number, held);
         let stream = Rc::new(opened.stream);
         self.slots.borrow_mut().fill(number, Rc::clone(&stream));
         let mut leftover = opened.leftover;
         let mut session = Session::new(Rc::clone(self), stream, number);
-        let begun = self.subscribe(number);
+        let begun = match &self.run.centrifuge {
+            Some(clients) => self.greet(clients, number, held),
+            None => {
+                self.note_connected(number, held);
+                self.subscribe(number)
+            }
+        };
         match begun.and_then(|()| session.begin(&mut leftover)) {
             Ok(()) => drop(monoio::spawn(session.run())),
             Err(cause) => session.end(&cause),
@@ -392,8 +429,11 @@ impl Worker {
             Held::First { took_ns } => {
                 tally.connect_latency.record(took_ns);
                 tally.broadcasts.open(number);
-                if let Some(subscriber) = tally.subscribers.get_mut(number) {
-                    *subscriber = self.new_subscriber(number);
+                // Those of a Centrifuge client begin with their replies.
+                if self.run.centrifuge.is_none()
+                    && let Some(subscriber) = tally.subscribers.get_mut(number)
+                {
+                    *subscriber = self.new_subscriber(number, 0);
                 }
             }
             Held::Again { took_ns, away_ns } => {
@@ -405,10 +445,12 @@ impl Worker {
         self.counters().connected.add(1);
     }
 
-    fn new_subscriber(&self, number: usize) -> Option<Subscriber> {
+    fn new_subscriber(&self, number: usize, nth: u32) -> Option<Subscriber> {
         let check = self.run.check?;
         Some(Subscriber {
-            channel: self.run.channel_of(self.share.first + number),
+            channel: self
+                .run
+                .channel_of(self.share.first + number + nth as usize),
             live: true,
             order: SubscriberOrder::new(check.publishers),
         })

@@ -12,7 +12,7 @@ use crate::order::SubscriberOrder;
 use crate::payload::Stamp;
 use crate::report::AgentFigures;
 
-use super::BroadcastTally;
+use super::{BroadcastTally, PositionTally};
 
 /// What a thread has to report at the end.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -37,8 +37,8 @@ pub struct Tally {
     pub refused: Causes,
     /// Connections that ended before they should.
     pub lost: Causes,
-    /// By connection number, if the run checks its messages; `None` once it has gone on purpose. Empty at
-    /// the end.
+    /// By connection and subscription, if the run checks its messages; `None` once it has gone on purpose or
+    /// knows that it missed something. Empty at the end.
     #[serde(skip)]
     pub subscribers: Vec<Option<Subscriber>>,
     /// Those at the end; other hosts send them apart.
@@ -47,6 +47,8 @@ pub struct Tally {
     /// What they received of broadcasts, if the run checks those.
     #[serde(skip)]
     pub broadcasts: BroadcastTally,
+    /// What they found by offsets and epochs.
+    pub positions: PositionTally,
     /// Messages that are not of this run.
     pub foreign_messages: u64,
     /// Messages of this run on the wrong channel.
@@ -61,7 +63,7 @@ pub struct Tally {
     pub agents_cpu_seconds: f64,
 }
 
-/// A connection that checks what it receives.
+/// A subscription that checks what it receives.
 #[derive(Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Subscriber {
     /// Its channel's number.
@@ -121,6 +123,7 @@ impl Tally {
         self.lost.merge(other.lost);
         self.alike.extend(other.alike);
         self.broadcasts.merge(other.broadcasts);
+        self.positions.merge(other.positions);
         self.foreign_messages += other.foreign_messages;
         self.misdelivered_messages += other.misdelivered_messages;
         self.threads += other.threads;
@@ -128,7 +131,7 @@ impl Tally {
         self.agents_cpu_seconds += other.agents_cpu_seconds;
     }
 
-    /// Takes a message of the connection `number`, which belongs to this run or not.
+    /// Takes a message of the subscription `number`, which belongs to this run or not.
     pub fn check(
         &mut self,
         reference: &Reference,
@@ -154,13 +157,7 @@ impl Tally {
             self.foreign_messages += 1;
             return;
         }
-        let Some(Some(subscriber)) = self.subscribers.get_mut(number) else {
-            // It was away: nobody can say what it must get.
-            return;
-        };
-        if stamp.channel != subscriber.channel {
-            self.misdelivered_messages += 1;
-        } else if subscriber.order.receive(stamp.publisher, stamp.sequence) {
+        if self.check_order(stamp, number) {
             let intended_ns = reference.publishers_clock.here(stamp.intended_ns);
             let latency_ns = received_ns.saturating_sub(intended_ns);
             if intended_ns >= reference.start_ns {
@@ -171,9 +168,30 @@ impl Tally {
             if let Some(receipts) = &mut self.last_receipts {
                 receipts.note(stamp.publisher, stamp.sequence, latency_ns);
             }
-        } else {
-            self.foreign_messages += 1;
         }
+    }
+
+    /// Takes a message that a subscription recovered: how long that took says nothing.
+    pub fn check_recovered(&mut self, payload: &[u8], run: u32, number: usize) {
+        match Stamp::decode(payload).filter(|stamp| stamp.run == run) {
+            Some(stamp) => drop(self.check_order(&stamp, number)),
+            None => self.foreign_messages += 1,
+        }
+    }
+
+    /// True if the message is one that the subscription is to get.
+    fn check_order(&mut self, stamp: &Stamp, number: usize) -> bool {
+        let Some(Some(subscriber)) = self.subscribers.get_mut(number) else {
+            // It was away: nobody can say what it must get.
+            return false;
+        };
+        if stamp.channel != subscriber.channel {
+            self.misdelivered_messages += 1;
+            return false;
+        }
+        let is_known = subscriber.order.receive(stamp.publisher, stamp.sequence);
+        self.foreign_messages += u64::from(!is_known);
+        is_known
     }
 }
 

@@ -7,6 +7,7 @@ import { run } from '../report.mjs';
 import { api, channel, publish, Queue, token, unixTime, url, wsUrl } from './common.mjs';
 
 const CONNECT = '{"id":1,"connect":{}}';
+/** And `no-transform`, from those who say that too. */
 const NEVER_CACHED = 'private, no-cache, no-store, must-revalidate, max-age=0';
 
 const post = (path, body, headers = {}) => fetch(url(path), { method: 'POST', body, headers });
@@ -44,8 +45,9 @@ class Stream {
     for (;;) {
       const piece = await this.piece();
       if (piece === undefined) return undefined;
-      const text = this.separator === '\n' ? piece : piece.replace(/^\r?\n?data: /, '');
-      if (text !== '{}') return JSON.parse(text);
+      // Events may have an id, or nothing else.
+      const text = this.separator === '\n' ? piece : /^data: (.*)$/m.exec(piece)?.[1];
+      if (text && text !== '{}') return JSON.parse(text);
     }
   }
 
@@ -205,7 +207,7 @@ await run('centrifuge streams', {
       await sse('/connection/uni_sse', '{}'),
     ]) {
       assert.equal(answer.status, 200);
-      assert.equal(answer.headers.get('cache-control'), NEVER_CACHED, answer.url);
+      assert.equal(answer.headers.get('cache-control').replace(', no-transform', ''), NEVER_CACHED, answer.url);
       assert.equal(answer.headers.get('x-accel-buffering'), 'no');
       const isSse = answer.url.includes('sse');
       assert.equal(isSse, answer.headers.get('content-type')?.replace(' ', '').toLowerCase() === 'text/event-stream;charset=utf-8');
@@ -243,7 +245,7 @@ await run('centrifuge streams', {
       assert.equal(answer.status, 204);
       assert.equal(answer.headers.get('access-control-allow-origin'), 'http://app.example');
       assert.match(answer.headers.get('access-control-allow-methods'), /POST/);
-      assert.equal(answer.headers.get('access-control-max-age'), '300');
+      assert.ok(Number(answer.headers.get('access-control-max-age')) >= 300);
     }
   },
 
