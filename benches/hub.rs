@@ -62,7 +62,7 @@ fn fan_out_encode(c: &mut Criterion) {
             b.iter(|| {
                 let mut batch = Batch::default();
                 for _ in 0..publications {
-                    batch.append(bytes as u32, &in_use, |_, out| {
+                    batch.append(bytes as u32, 0, &in_use, |_, out| {
                         encode_frame(out, Opcode::Text, black_box(&payload));
                     });
                 }

@@ -158,9 +158,10 @@
 //! | `doctor` | `config`, `limits`, `net` | what a host holds, and what to change: its files read, nothing written |
 //! | `memory` | `config` | how much memory is used of what may be |
 //! | `log` | `config` | the lossy, bounded log writer, and limits on lines a peer can cause |
-//! | `server` | `auth`, `config`, `endpoints`, `hooks`, `limits`, `log`, `memory`, `metrics`, `net`, `shard` | boot order, signals, drain |
+//! | `server` | `auth`, `config`, `endpoints`, `hooks`, `hub`, `limits`, `log`, `memory`, `metrics`, `net`, `shard`, `state` | boot order, signals, drain |
 //! | `endpoints` | `auth`, `clock`, `config`, `hub`, `metrics`, `proto`, `shard` | one file per thing a URL can be; of `hub` its values only |
 //! | `shard` | `auth`, `clock`, `config`, `hooks`, `hub`, `log`, `memory`, `metrics`, `net`, `proto` | one core: sessions, fan-out, inbox, deadlines |
+//! | `state` | `clock`, `hub` | the file that a clean stop leaves for the next start |
 //! | `hooks` | `metrics`, `net` | calls to the application's backend, in a thread of their own, off the shards |
 //! | `hub` | `proto` | who listens to what, one shard's plain data: no socket, clock or thread |
 //! | `net` | | sockets, listeners, the ring, file tables, cores |
@@ -197,7 +198,9 @@
 //! | evict | Give up a history for want of memory, that of the channel published to least recently. Its epoch changes |
 //! | presence | Who is on a channel: its clients, and how many users they belong to |
 //! | idempotency key | Names a publication to its publisher, who may ask again: the answer is the same |
-//! | snapshot | What a server leaves for the one after it on a clean restart: epochs, offsets, histories |
+//! | snapshot | What a server leaves for the one after it on a clean restart: epochs, offsets, histories, keys |
+//! | entry, piece | One channel or key in a snapshot; entries that a shard gives at a time |
+//! | frozen | Of a shard that has begun to give its share of the snapshot: nothing is sequenced any more |
 //! | deliver | Bring a publication to a shard, then to a subscriber's socket or outbox |
 //! | batch | Encoded frames of a channel that wait for their pass |
 //! | pass | One batch on its way over all subscribers of a channel on one shard |
@@ -271,7 +274,7 @@
 //! | change who is let in | `src/shard/admission.rs`, and `[admission]` in the settings |
 //! | change what a slow reader may hold | `src/hub/outbox.rs`, and `[outbox]` in the settings |
 //! | change what a client that comes back gets | `Stream` in `src/hub/history.rs` |
-//! | change what outlives a restart | `ChannelState` in `src/hub/snapshot.rs`, and the number in its first line |
+//! | change what outlives a restart | `Entry` in `src/hub/snapshot.rs`, and the number in its first line |
 //! | change the heartbeat | `src/hub/vitals.rs` |
 //! | change what shards tell each other | `Message` in `src/shard/inbox.rs`, `Core::handle` in `src/shard/channels.rs` |
 //! | change what the backend is asked about | `src/shard/hooks.rs`; which endpoint, `src/shard/backend.rs` |
@@ -298,3 +301,4 @@ pub mod net;
 pub mod proto;
 pub mod server;
 pub mod shard;
+pub mod state;

@@ -67,6 +67,8 @@ labels! {
         PeerReset = "peer_reset",
         /// The server is shutting down.
         GoingAway = "going_away",
+        /// The connection had been there as long as it may.
+        MaxAge = "max_age",
         /// The client broke RFC 6455.
         ProtocolError = "protocol_error",
         /// A text message or close reason was not UTF-8.
@@ -107,6 +109,16 @@ labels! {
         Internal = "internal",
         /// The backend or an operator ended the connection.
         Disconnected = "disconnected",
+    }
+}
+
+labels! {
+    /// How publications are dropped for subscribers that read too slowly.
+    DropPolicy {
+        /// The oldest.
+        DropOldest = "drop_oldest",
+        /// All but the newest of each key.
+        KeepNewest = "keep_newest",
     }
 }
 
@@ -233,6 +245,7 @@ pub struct ShardMetrics {
     closes: [Counter; CloseReason::LABELS.len()],
     refused: [Counter; RefusalReason::LABELS.len()],
     publications_refused: [Counter; PublicationRefusal::LABELS.len()],
+    publications_dropped: [Counter; DropPolicy::LABELS.len()],
     /// Turns of the loop.
     pub turn: TurnHistogram,
 }
@@ -251,6 +264,16 @@ impl ShardMetrics {
     /// Counts a connection that was not let in.
     pub fn refused(&self, reason: RefusalReason) {
         self.refused[reason as usize].add(1);
+    }
+
+    /// How many publications were dropped so.
+    pub fn dropped(&self, policy: DropPolicy) -> u64 {
+        self.publications_dropped[policy as usize].get()
+    }
+
+    /// Counts publications dropped for a subscriber that reads too slowly.
+    pub fn publications_dropped(&self, policy: DropPolicy, publications: u64) {
+        self.publications_dropped[policy as usize].add(publications);
     }
 
     /// Counts a publication that was not sequenced.
@@ -413,29 +436,40 @@ const FAMILIES: &[Family] = &[
 struct LabelledFamily {
     name: &'static str,
     help: &'static str,
+    label: &'static str,
     labels: &'static [&'static str],
     values: fn(&ShardMetrics) -> &[Counter],
 }
 
-/// Every counter with a `reason` label.
+/// Every counter with a label of its own.
 const LABELLED: &[LabelledFamily] = &[
     LabelledFamily {
         name: "longwire_closes_total",
         help: "Connections ended, by reason.",
+        label: "reason",
         labels: CloseReason::LABELS,
         values: |m| &m.closes,
     },
     LabelledFamily {
         name: "longwire_refused_total",
         help: "Connections not let in, by reason.",
+        label: "reason",
         labels: RefusalReason::LABELS,
         values: |m| &m.refused,
     },
     LabelledFamily {
         name: "longwire_publications_refused_total",
         help: "Publications not sequenced, by reason.",
+        label: "reason",
         labels: PublicationRefusal::LABELS,
         values: |m| &m.publications_refused,
+    },
+    LabelledFamily {
+        name: "longwire_publications_dropped_total",
+        help: "Publications dropped for subscribers that read too slowly, by policy.",
+        label: "policy",
+        labels: DropPolicy::LABELS,
+        values: |m| &m.publications_dropped,
     },
 ];
 
@@ -463,10 +497,10 @@ pub fn render(
         head(&mut out, family.name, COUNTER, family.help);
         for (shard, metrics) in shards.iter().enumerate() {
             for (reason, value) in family.labels.iter().zip((family.values)(metrics)) {
-                let (name, value) = (family.name, value.get());
+                let (name, label, value) = (family.name, family.label, value.get());
                 line(
                     &mut out,
-                    format_args!("{name}{{shard=\"{shard}\",reason=\"{reason}\"}} {value}"),
+                    format_args!("{name}{{shard=\"{shard}\",{label}=\"{reason}\"}} {value}"),
                 );
             }
         }

@@ -4,6 +4,7 @@
 //! helper threads start first; every shard thread then builds its ring, and the doorbells are open;
 //! only when all have theirs do the threads part, and only after that are listeners opened.
 
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
@@ -20,6 +21,7 @@ use tracing::{error, info, warn};
 
 use crate::auth::{ApiKeys, JwkSet, Revocations, Scope, TokenSettings, TokenVerifier};
 use crate::config::{Config, TokenConfig};
+use crate::hub::Entry;
 use crate::limits::Plan;
 use crate::memory::Memory;
 use crate::metrics::ShardMetrics;
@@ -27,9 +29,10 @@ use crate::net::{
     HandedOver, build_runtime, core_count, ensure_port_free, own_file_table, pin_to_core,
 };
 use crate::shard::{
-    AddressTable, Backend, Baton, Door, Doorbell, Link, Message, Opening, Ports, Returns,
-    ShardEvent, Shared, Tokens, Turn, connect,
+    AddressTable, Backend, Baton, Door, Doorbell, Inheritance, Link, Message, Opening, Piece,
+    Ports, Returns, ShardEvent, Shared, Tokens, Turn, connect,
 };
+use crate::state::{StateDir, Taken};
 use crate::{endpoints, hooks, log, shard};
 
 /// io_uring is not to be had (sysexits.h: EX_CONFIG).
@@ -47,6 +50,10 @@ const LINK_RETRY: Duration = Duration::from_millis(10);
 /// How long a port in use is waited for, and how often it is looked at.
 const PORT_PATIENCE: Duration = Duration::from_secs(1);
 const PORT_RETRY: Duration = Duration::from_millis(50);
+/// How often it is said how far the snapshot is.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a shard may take for a piece of it.
+const PIECE_PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes of publications in one inbox, over all senders.
 const INBOX_BYTES: usize = 64 * 1024 * 1024;
 
@@ -105,12 +112,64 @@ fn serve(
     } = wire(config, plan.shards)?;
     let shared = Arc::new(share(config, plan, collect, backend, events.clone())?);
     shared.memory.sample();
-    start_shards(&shared, ports, &doors, &events, &inbox)?;
+    let state = open_state(config)?;
+    start_shards(&shared, ports, &doors, state.as_ref(), &events, &inbox)?;
     await_serving(&shared, &inbox)?;
     announce(&doors, plan, ready_fd);
     let steering = Steering::of(&doors, &shared);
     await_signal(&shared, &inbox, steering, &mut links)?;
-    drain(&shared, &mut links, &inbox)
+    let closed = drain(&shared, &mut links, &inbox);
+    let kept = state.map_or(Ok(()), |state| keep(&state, &mut links, &inbox));
+    for link in &mut links {
+        link.send_control(Message::Stop);
+    }
+    info!("stopped");
+    closed.and(kept)
+}
+
+/// The folder for what outlives a restart, if there is to be one.
+fn open_state(config: &Config) -> Result<Option<StateDir>, Failure> {
+    if config.state_dir.is_empty() {
+        return Ok(None);
+    }
+    let dir = StateDir::open(&config.state_dir);
+    dir.map(Some)
+        .map_err(|error| Failure::new(format!("state_dir: {}: {error}", config.state_dir)))
+}
+
+/// What each shard takes up of what the last stop left.
+fn inheritances(shared: &Shared, state: Option<&StateDir>) -> (Vec<Inheritance>, Taken) {
+    let left = state.map(StateDir::read).unwrap_or_default();
+    if let (Taken::Damaged, Some(state)) = (left.taken, state) {
+        warn!(
+            file = %state.file().display(),
+            problem = left.damage,
+            "what the last stop left is damaged and put aside as .damaged; channels missing in it have new epochs"
+        );
+    }
+    if left.taken != Taken::Nothing {
+        let (entries, bytes, away_s) = (left.entries.len(), left.bytes, left.away_s);
+        info!(entries, bytes, away_s, "taking up what the last stop left");
+    }
+    let mut shares: Vec<Inheritance> = shared
+        .metrics
+        .iter()
+        .map(|_| Inheritance {
+            entries: Vec::new(),
+            away_s: left.away_s,
+        })
+        .collect();
+    for entry in left.entries {
+        let channel = match &entry {
+            Entry::Channel(state) => &state.name,
+            Entry::Key(state) => &state.channel,
+            Entry::Began { .. } => continue,
+        };
+        shares[usize::from(shared.owner_of(channel))]
+            .entries
+            .push(entry);
+    }
+    (shares, left.taken)
 }
 
 /// The ways between the threads.
@@ -338,13 +397,15 @@ fn start_shards(
     shared: &Arc<Shared>,
     ports: Vec<Ports>,
     doors: &[Door],
+    state: Option<&StateDir>,
     events: &Sender<Event>,
     inbox: &Receiver<Event>,
 ) -> Result<(), Failure> {
     let shards = shared.metrics.len();
+    let (shares, taken) = inheritances(shared, state);
     let barrier = Arc::new(Barrier::new(shards + 1));
     let (first, mut mine) = bounded(1);
-    for (id, ports) in ports.into_iter().enumerate() {
+    for (id, (ports, inheritance)) in ports.into_iter().zip(shares).enumerate() {
         let (next, after) = bounded(1);
         let turn = Turn {
             mine: std::mem::replace(&mut mine, after),
@@ -356,6 +417,7 @@ fn start_shards(
             ports,
             doors: doors.to_vec(),
             turn,
+            inheritance,
             events: events.clone(),
             barrier: Arc::clone(&barrier),
         };
@@ -377,6 +439,16 @@ fn start_shards(
         }
     }
     barrier.wait();
+    if let Some(state) = state {
+        // Before anybody can publish.
+        state.consume(taken).map_err(|error| {
+            let file = state.file();
+            Failure::new(format!(
+                "cannot remove {} and so must not use it: {error}",
+                file.display()
+            ))
+        })?;
+    }
     let _ = first.send(());
     Ok(())
 }
@@ -388,6 +460,7 @@ struct ShardStart {
     ports: Ports,
     doors: Vec<Door>,
     turn: Turn,
+    inheritance: Inheritance,
     events: Sender<Event>,
     barrier: Arc<Barrier>,
 }
@@ -424,6 +497,7 @@ impl ShardStart {
             self.ports,
             self.doors,
             self.turn,
+            self.inheritance,
             report,
         ));
     }
@@ -615,11 +689,91 @@ fn drain(shared: &Shared, links: &mut [Link], inbox: &Receiver<Event>) -> Result
             }
         }
     }
-    for link in links.iter_mut() {
-        link.send_control(Message::Stop);
-    }
-    info!("stopped");
     Ok(())
+}
+
+/// Writes what outlives a restart, a piece of a shard at a time. A shard's inbox is in order and nobody
+/// publishes any more, so whatever it was sent before, it has sequenced by then.
+fn keep(state: &StateDir, links: &mut [Link], inbox: &Receiver<Event>) -> Result<(), Failure> {
+    let failed = |problem: &dyn Display| {
+        let file = state.file();
+        error!(file = %file.display(), %problem, "channels are not kept over the restart");
+        Failure::new(format!(
+            "channels are not kept over the restart: {}: {problem}",
+            file.display()
+        ))
+    };
+    let mut writer = state.create().map_err(|error| failed(&error))?;
+    let mut kept = Kept::default();
+    for link in links.iter_mut() {
+        let mut next = Some(0);
+        while let Some(first) = next {
+            link.send_control(Message::Export(first));
+            let piece =
+                await_piece(link, inbox).ok_or_else(|| failed(&"a shard does not answer"))?;
+            next = piece.next;
+            writer
+                .append(&piece.bytes)
+                .map_err(|error| failed(&error))?;
+            kept.count(&piece);
+        }
+    }
+    let bytes = writer.bytes();
+    writer.finish().map_err(|error| failed(&error))?;
+    let Kept {
+        channels, left_out, ..
+    } = kept;
+    info!(
+        channels,
+        bytes, left_out, "channels are kept for the next start"
+    );
+    Ok(())
+}
+
+/// How far the snapshot is.
+struct Kept {
+    channels: usize,
+    bytes: usize,
+    left_out: usize,
+    told: Instant,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self {
+            channels: 0,
+            bytes: 0,
+            left_out: 0,
+            told: Instant::now(),
+        }
+    }
+}
+
+impl Kept {
+    /// Counts a piece, and says how far it is now and then.
+    fn count(&mut self, piece: &Piece) {
+        self.channels += piece.channels;
+        self.bytes += piece.bytes.len();
+        self.left_out += piece.left_out;
+        if self.told.elapsed() >= PROGRESS_INTERVAL {
+            self.told = Instant::now();
+            let (channels, bytes) = (self.channels, self.bytes);
+            info!(channels, bytes, "keeping channels for the next start");
+        }
+    }
+}
+
+fn await_piece(link: &mut Link, inbox: &Receiver<Event>) -> Option<Piece> {
+    let deadline = Instant::now() + PIECE_PATIENCE;
+    loop {
+        link.flush();
+        match inbox.recv_timeout(LINK_RETRY) {
+            Ok(Event::Shard(ShardEvent::Exported(piece))) => return Some(piece),
+            Ok(_) => {}
+            Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
+            Err(_) => return None,
+        }
+    }
 }
 
 #[cfg(test)]

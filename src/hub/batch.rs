@@ -5,18 +5,30 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
-use super::{Encoding, EncodingsInUse};
+use super::{Backlog, Encoding, EncodingsInUse};
 
 /// Encoded frames back to back, one run of them per encoding. While one pass of a channel runs, what
 /// is published meanwhile gathers in the next batch and goes out with one send per subscriber.
 #[derive(Debug, Default)]
 pub struct Batch {
     runs: Vec<(Encoding, Vec<u8>)>,
+    /// Where the frames of each run end, if they may be dropped one by one.
+    parts: Vec<(Encoding, Part)>,
+    backlog: Backlog,
     publications: u32,
     /// Published bytes in the batch, as the channel's owner counts them.
     credit_bytes: u32,
     /// Sessions that subscribed when the batch had begun, with what was in it then.
     late: HashMap<u32, Before>,
+}
+
+/// One frame of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Where it ends, in bytes from the run's beginning.
+    pub end: u32,
+    /// Of a publication, what it is a newer state of.
+    pub key: Option<u64>,
 }
 
 /// What of a batch a session came too late for.
@@ -31,20 +43,31 @@ struct Before {
 #[derive(Debug)]
 pub struct Frames {
     runs: Vec<(Encoding, Bytes)>,
+    parts: Vec<(Encoding, Part)>,
+    backlog: Backlog,
     publications: u32,
     late: HashMap<u32, Before>,
 }
 
 impl Batch {
+    /// An empty one of a channel whose publications may be dropped as `backlog` says.
+    pub fn new(backlog: Backlog) -> Self {
+        Self {
+            backlog,
+            ..Self::default()
+        }
+    }
+
     /// Appends one publication in every form `in_use`: `encode` writes its frame, or nothing where it is
-    /// not wanted. `credit_bytes` is what its owner counted for it.
+    /// not wanted. `credit_bytes` is what its owner counted for it, `key` what it is a newer state of.
     pub fn append(
         &mut self,
         credit_bytes: u32,
+        key: u64,
         in_use: &EncodingsInUse,
         encode: impl FnMut(Encoding, &mut Vec<u8>),
     ) {
-        self.append_event(credit_bytes, in_use, encode);
+        self.append_part(credit_bytes, Some(key), in_use, encode);
         self.publications += 1;
     }
 
@@ -53,10 +76,27 @@ impl Batch {
         &mut self,
         credit_bytes: u32,
         in_use: &EncodingsInUse,
+        encode: impl FnMut(Encoding, &mut Vec<u8>),
+    ) {
+        self.append_part(credit_bytes, None, in_use, encode);
+    }
+
+    fn append_part(
+        &mut self,
+        credit_bytes: u32,
+        key: Option<u64>,
+        in_use: &EncodingsInUse,
         mut encode: impl FnMut(Encoding, &mut Vec<u8>),
     ) {
         for encoding in in_use.iter() {
-            encode(encoding, self.run_mut(encoding));
+            let run = self.run_mut(encoding);
+            let before = run.len();
+            encode(encoding, run);
+            let end = run.len();
+            if self.backlog != Backlog::Kept && end > before {
+                let end = end as u32;
+                self.parts.push((encoding, Part { end, key }));
+            }
         }
         self.credit_bytes = self.credit_bytes.saturating_add(credit_bytes);
     }
@@ -82,6 +122,8 @@ impl Batch {
             runs: runs
                 .map(|(encoding, frames)| (encoding, Bytes::from(frames)))
                 .collect(),
+            parts: self.parts,
+            backlog: self.backlog,
             publications: self.publications,
             late: self.late,
         }
@@ -117,6 +159,22 @@ impl Frames {
         }
     }
 
+    /// What may be dropped of them for those who read too slowly.
+    pub fn backlog(&self) -> Backlog {
+        self.backlog
+    }
+
+    /// Where each of the frames that the session at `slot` gets ends within them. None if nothing may be
+    /// dropped.
+    pub fn parts_of(&self, slot: u32, encoding: Encoding) -> impl Iterator<Item = Part> + '_ {
+        let from = self.late.get(&slot).map_or(0, |before| before.bytes);
+        let parts = self.parts.iter().filter(move |(used, _)| *used == encoding);
+        parts.filter_map(move |(_, part)| {
+            let end = part.end.checked_sub(from).filter(|end| *end > 0)?;
+            Some(Part { end, ..*part })
+        })
+    }
+
     /// How many publications those are.
     pub fn publications_of(&self, slot: u32) -> u32 {
         let before = self.late.get(&slot);
@@ -145,7 +203,7 @@ mod tests {
     }
 
     fn append(batch: &mut Batch, in_use: &EncodingsInUse, text: &str) {
-        batch.append(1, in_use, |encoding, out| {
+        batch.append(1, 7, in_use, |encoding, out| {
             let len = if encoding == SMALL { 1 } else { text.len() };
             out.extend_from_slice(&text.as_bytes()[..len]);
         });
@@ -165,6 +223,26 @@ mod tests {
         assert_eq!(*frames.of(5, Encoding::PLAIN), "");
         let publications = [1, 4, 5].map(|slot| frames.publications_of(slot));
         assert_eq!(publications, [2, 1, 0]);
+    }
+
+    #[test]
+    fn where_frames_end_is_known_if_they_may_be_dropped() {
+        let mut batch = Batch::new(Backlog::DropOldest);
+        let in_use = plain_in_use();
+        append(&mut batch, &in_use, "one");
+        batch.joined(4, Encoding::PLAIN);
+        append(&mut batch, &in_use, "three");
+        batch.append_event(1, &in_use, |_, out| out.push(b'!'));
+        let frames = batch.take();
+        let parts = |slot| {
+            frames
+                .parts_of(slot, Encoding::PLAIN)
+                .map(|part| (part.end, part.key))
+        };
+        let all = [(3, Some(7)), (8, Some(7)), (9, None)];
+        assert!(parts(1).eq(all));
+        assert!(parts(4).eq([(5, Some(7)), (6, None)]));
+        assert_eq!(frames.parts_of(1, SMALL).count(), 0);
     }
 
     #[test]

@@ -144,6 +144,18 @@ impl Encoding {
     }
 }
 
+impl Encoding {
+    /// Of a subscriber of deltas that lost what they refer to: the form without. `None` for everybody else.
+    pub fn without_base(self) -> Option<Self> {
+        let dialect = match self.dialect {
+            Dialect::JsonDelta => Dialect::JsonFull,
+            Dialect::ProtobufDelta => Dialect::ProtobufFull,
+            _ => return None,
+        };
+        Some(Self { dialect, ..self })
+    }
+}
+
 /// The forms in use among a channel's subscribers, each with how many get it. The first takes no memory
 /// of its own: most channels have one.
 #[derive(Debug, Default)]

@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
 
-use super::Position;
+use super::{KeyState, Position};
 
 /// How long a key is remembered, in seconds.
 const TTL_S: u32 = 300;
@@ -91,6 +91,40 @@ impl IdempotencyKeys {
 
     /// Remembers what became of the publication that came with `key`.
     pub fn remember(&mut self, channel: &str, key: &str, position: Position, now_s: u32) {
+        self.remember_for(channel, key, position, TTL_S, now_s);
+    }
+
+    /// What must outlive a restart, oldest first.
+    pub fn export(&self, now_s: u32) -> impl Iterator<Item = KeyState> {
+        let valid = self.known.iter().filter(move |k| now_s < k.expires_s);
+        valid.filter_map(move |known| {
+            let (channel, key) = known.text.split_at_checked(known.channel_bytes as usize)?;
+            Some(KeyState {
+                channel: channel.to_owned(),
+                key: key.to_owned(),
+                position: known.position,
+                remembered_s: known.expires_s - now_s,
+            })
+        })
+    }
+
+    /// Takes over a key that was exported `away_s` seconds ago, unless it is forgotten by now. The oldest
+    /// must come first.
+    pub fn import(&mut self, state: &KeyState, away_s: u32, now_s: u32) {
+        let left_s = state.remembered_s.min(TTL_S).saturating_sub(away_s);
+        if left_s > 0 {
+            self.remember_for(&state.channel, &state.key, state.position, left_s, now_s);
+        }
+    }
+
+    fn remember_for(
+        &mut self,
+        channel: &str,
+        key: &str,
+        position: Position,
+        ttl_s: u32,
+        now_s: u32,
+    ) {
         self.forget_expired(now_s);
         if self.find(channel, key, now_s).is_some() {
             return;
@@ -99,7 +133,7 @@ impl IdempotencyKeys {
             hash: self.hasher.hash_one((channel, key)),
             text: [channel, key].concat().into(),
             channel_bytes: channel.len() as u32,
-            expires_s: now_s.saturating_add(TTL_S),
+            expires_s: now_s.saturating_add(ttl_s),
             position,
         };
         if self.limits.keys == 0 || known.bytes() > self.limits.bytes {
@@ -185,6 +219,20 @@ mod tests {
         assert_eq!(keys.find("a", "k", 300), Some(position(3)));
         keys.forget_expired(600);
         assert!(keys.is_empty());
+    }
+
+    #[test]
+    fn a_key_outlives_a_restart_for_the_rest_of_its_time() {
+        let mut before = IdempotencyKeys::new(LIMITS);
+        before.remember("a", "k", position(1), 0);
+        before.remember("a", "l", position(2), 100);
+        let mut after = IdempotencyKeys::new(LIMITS);
+        for state in before.export(250) {
+            after.import(&state, 50, 10);
+        }
+        assert_eq!(after.find("a", "k", 10), None);
+        assert_eq!(after.find("a", "l", 109), Some(position(2)));
+        assert_eq!(after.find("a", "l", 110), None);
     }
 
     #[test]

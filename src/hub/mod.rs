@@ -24,19 +24,21 @@ mod subscribers;
 mod vitals;
 mod wheel;
 
-pub use batch::{Batch, Frames};
+pub use batch::{Batch, Frames, Part};
 pub use encoding::{Dialect, Encoding, EncodingsInUse, Framing, Selection};
 pub use glob::{BadGlob, Glob};
 pub use history::{Direction, Limit, Page, Recovery, Stream, StreamOptions, Unrecoverable};
 pub use idempotency::{IdempotencyKeys, IdempotencyLimits};
 pub use interest::InterestedShard;
 pub use local::{Interest, LocalChannel, LocalChannels};
-pub use outbox::{Outbox, OutboxLimits, Overrun};
+pub use outbox::{Backlog, Droppable, Dropped, Outbox, OutboxLimits, Overrun};
 pub use owned::{OwnedChannel, OwnedChannels, OwnedLimits, Refused};
 pub use presence::{PresenceFull, PresenceStats};
 pub use publication::{ClientInfo, Epoch, Kind, Position, Publication, PublicationExtra, Since};
 pub use slab::{Key, Slab};
-pub use snapshot::{BadSnapshot, ChannelState, append_channel, begin_snapshot, read_snapshot};
+pub use snapshot::{
+    BadSnapshot, ChannelState, Entry, KeyState, append_entry, begin_snapshot, read_snapshot,
+};
 pub use subscribers::Subscribers;
 pub use vitals::{HeartbeatTimes, Pulse, Vitals};
 pub use wheel::Wheel;

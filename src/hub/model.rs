@@ -341,12 +341,15 @@ impl Pair {
     fn restart(&self) {
         let mut bytes = Vec::new();
         begin_snapshot(&mut bytes);
-        for state in self.owned.export(self.now_s) {
-            append_channel(&state, &mut bytes).unwrap();
+        for (_, state) in self.owned.export(0, 0, self.now_s) {
+            append_entry(&Entry::Channel(state), &mut bytes).unwrap();
         }
         let mut next = OwnedChannels::new(LIMITS, 2);
-        for state in read_snapshot(&bytes) {
-            assert!(next.import(state.unwrap(), 0, 0));
+        for entry in read_snapshot(&bytes) {
+            let Ok(Entry::Channel(state)) = entry else {
+                panic!("{entry:?}");
+            };
+            assert!(next.import(state, 0, 0));
         }
         let published = self
             .model
@@ -394,12 +397,12 @@ proptest! {
         at: prop::sample::Index,
         change in prop::option::of(1u8..),
     ) {
-        let states: Vec<ChannelState> = sizes.iter().enumerate().map(|(i, size)| {
-            state(&format!("channel {i}"), *size)
+        let states: Vec<Entry> = sizes.iter().enumerate().map(|(i, size)| {
+            Entry::Channel(state(&format!("channel {i}"), *size))
         }).collect();
         let mut bytes = Vec::new();
         begin_snapshot(&mut bytes);
-        states.iter().for_each(|state| append_channel(state, &mut bytes).unwrap());
+        states.iter().for_each(|state| append_entry(state, &mut bytes).unwrap());
         let read: Vec<_> = read_snapshot(&bytes).map(Result::unwrap).collect();
         prop_assert_eq!(&read, &states);
         let at = at.index(bytes.len());

@@ -1,6 +1,6 @@
 //! Bytes of a session that the kernel would not take yet.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use bytes::Bytes;
 
@@ -27,12 +27,58 @@ pub enum Overrun {
     Stalled,
 }
 
+/// What becomes of the publications of a channel that wait for a subscriber which reads too slowly.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backlog {
+    /// They wait, and the subscriber is closed when they are too many.
+    #[default]
+    Kept,
+    /// The oldest are dropped.
+    DropOldest,
+    /// All but the newest of each key are dropped.
+    KeepNewest,
+}
+
+/// Which publication a frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Droppable {
+    /// The channel's place in the shard's table.
+    pub channel: u32,
+    /// What it is a newer state of.
+    pub key: u64,
+}
+
+/// What was dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// Publications.
+    pub publications: u32,
+    /// Their bytes.
+    pub bytes: usize,
+}
+
+/// Frames, and what they are.
+#[derive(Debug)]
+struct Segment {
+    frames: Bytes,
+    content: Content,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Content {
+    /// It must reach the client.
+    Needed,
+    Publication(Droppable),
+    /// Says that so many publications were dropped.
+    Notice(u32),
+}
+
 /// The queue of a session whose socket is full; a session without one costs nothing here.
 ///
 /// Every segment begins at a frame boundary. The first is partly sent.
 #[derive(Debug)]
 pub struct Outbox {
-    segments: VecDeque<Bytes>,
+    segments: VecDeque<Segment>,
     /// Bytes of the first segment that are out.
     sent: usize,
     /// Bytes that wait.
@@ -41,6 +87,9 @@ pub struct Outbox {
     progress_s: u32,
     /// Since when more than the soft limit waits.
     over_soft_since_s: Option<u32>,
+    /// Bytes that waited after publications were dropped last; no more are looked for until a quarter
+    /// more wait.
+    relieved_bytes: usize,
 }
 
 impl Outbox {
@@ -48,11 +97,12 @@ impl Outbox {
     pub fn new(segment: Bytes, sent: usize, limits: &OutboxLimits, now_s: u32) -> Self {
         let bytes = segment.len() - sent;
         let mut outbox = Self {
-            segments: VecDeque::from([segment]),
+            segments: VecDeque::from([Segment::needed(segment)]),
             sent,
             bytes,
             progress_s: now_s,
             over_soft_since_s: None,
+            relieved_bytes: 0,
         };
         outbox.watch_soft(limits, now_s);
         outbox
@@ -70,15 +120,166 @@ impl Outbox {
         limits: &OutboxLimits,
         now_s: u32,
     ) -> Result<(), Overrun> {
+        self.push_segment(Segment::needed(frames), limits, now_s)
+    }
+
+    /// The same with one publication, which may be dropped later.
+    pub fn push_publication(
+        &mut self,
+        frame: Bytes,
+        what: Droppable,
+        limits: &OutboxLimits,
+        now_s: u32,
+    ) -> Result<(), Overrun> {
+        let content = Content::Publication(what);
+        let segment = Segment {
+            frames: frame,
+            content,
+        };
+        self.push_segment(segment, limits, now_s)
+    }
+
+    fn push_segment(
+        &mut self,
+        segment: Segment,
+        limits: &OutboxLimits,
+        now_s: u32,
+    ) -> Result<(), Overrun> {
+        let length = segment.frames.len();
         // Short frames cost more to keep than to send.
-        let kept_bytes = self.bytes + (self.segments.len() + 1) * size_of::<Bytes>();
-        if kept_bytes + frames.len() > limits.hard_bytes {
+        let kept_bytes = self.bytes + (self.segments.len() + 1) * size_of::<Segment>();
+        if kept_bytes + length > limits.hard_bytes {
             return Err(Overrun::SlowReader);
         }
-        self.bytes += frames.len();
-        self.segments.push_back(frames);
+        self.bytes += length;
+        self.segments.push_back(segment);
         self.watch_soft(limits, now_s);
         Ok(())
+    }
+
+    /// Takes the only segment apart: `parts` say where each of its frames ends, and which publication it
+    /// is, if it may be dropped.
+    pub fn split(&mut self, parts: impl Iterator<Item = (usize, Option<Droppable>)>) {
+        let Some(whole) = self.segments.pop_front() else {
+            return;
+        };
+        let (sent, mut start) = (self.sent, 0);
+        for (end, what) in parts {
+            if end > sent && end <= whole.frames.len() {
+                if self.segments.is_empty() {
+                    self.sent = sent.saturating_sub(start);
+                }
+                // A slice would keep all of the frames in memory.
+                let frames = Bytes::copy_from_slice(&whole.frames[start..end]);
+                let content = what.map_or(Content::Needed, Content::Publication);
+                self.segments.push_back(Segment { frames, content });
+            }
+            start = end;
+        }
+    }
+
+    /// True if so many more bytes would be too many, for a channel that drops publications.
+    pub fn is_crowded(&self, incoming: usize, limits: &OutboxLimits) -> bool {
+        let bytes = self.bytes + incoming;
+        bytes > limits.soft_bytes
+            && bytes > self.relieved_bytes.saturating_add(self.relieved_bytes / 4)
+    }
+
+    /// Drops publications of a channel that have not begun to go out, oldest first, until `incoming` bytes
+    /// more leave a quarter of the soft limit free, or there are none left.
+    pub fn drop_oldest(
+        &mut self,
+        channel: u32,
+        incoming: usize,
+        limits: &OutboxLimits,
+        now_s: u32,
+    ) -> Dropped {
+        let goal = limits.soft_bytes - limits.soft_bytes / 4;
+        let mut excess = (self.bytes + incoming).saturating_sub(goal);
+        self.drop_if(limits, now_s, |_, content, bytes| {
+            let is_dropped = excess > 0 && content.is_of(channel);
+            if is_dropped {
+                excess = excess.saturating_sub(bytes);
+            }
+            is_dropped
+        })
+    }
+
+    /// Drops publications of a channel that have not begun to go out and of whose key there is a newer
+    /// one.
+    pub fn keep_newest(&mut self, channel: u32, limits: &OutboxLimits, now_s: u32) -> Dropped {
+        let mut seen = HashSet::new();
+        let mut is_old: Vec<bool> = self
+            .segments
+            .iter()
+            .rev()
+            .map(|segment| match segment.content {
+                Content::Publication(what) => what.channel == channel && !seen.insert(what.key),
+                _ => false,
+            })
+            .collect();
+        is_old.reverse();
+        self.drop_if(limits, now_s, |place, _, _| {
+            is_old.get(place).is_some_and(|is_old| *is_old)
+        })
+    }
+
+    /// Drops all publications of a channel that have not begun to go out.
+    pub fn drop_all(&mut self, channel: u32, limits: &OutboxLimits, now_s: u32) -> Dropped {
+        self.drop_if(limits, now_s, |_, content, _| content.is_of(channel))
+    }
+
+    /// Says at the first place where something may be missing that `more` publications were dropped:
+    /// `encode` makes the frame for all that were.
+    pub fn note_dropped(
+        &mut self,
+        more: u32,
+        limits: &OutboxLimits,
+        now_s: u32,
+        encode: impl FnOnce(u32) -> Bytes,
+    ) {
+        let first = usize::from(self.sent > 0);
+        let earlier = match self.segments.get(first).map(|segment| segment.content) {
+            Some(Content::Notice(dropped)) => dropped,
+            _ => 0,
+        };
+        if earlier > 0
+            && let Some(notice) = self.segments.remove(first)
+        {
+            self.bytes -= notice.frames.len();
+        }
+        let dropped = earlier.saturating_add(more);
+        let frames = encode(dropped);
+        self.bytes += frames.len();
+        let content = Content::Notice(dropped);
+        let place = first.min(self.segments.len());
+        self.segments.insert(place, Segment { frames, content });
+        self.watch_soft(limits, now_s);
+    }
+
+    fn drop_if(
+        &mut self,
+        limits: &OutboxLimits,
+        now_s: u32,
+        mut is_dropped: impl FnMut(usize, Content, usize) -> bool,
+    ) -> Dropped {
+        let mut dropped = Dropped::default();
+        let first = usize::from(self.sent > 0);
+        let mut places = 0..;
+        self.segments.retain(|segment| {
+            let place = places.next().unwrap_or(0);
+            let bytes = segment.frames.len();
+            if place < first || !is_dropped(place, segment.content, bytes) {
+                return true;
+            }
+            dropped.publications += 1;
+            dropped.bytes += bytes;
+            false
+        });
+        self.bytes -= dropped.bytes;
+        self.relieved_bytes = self.bytes;
+        self.watch_soft(limits, now_s);
+        dropped
     }
 
     /// Forgets everything but the frame that is partly out, and appends the last frame of all, a short
@@ -87,26 +288,28 @@ impl Outbox {
         let first = self.segments.pop_front();
         self.segments.clear();
         self.bytes = last.len();
-        if let Some(first) = first {
+        if let Some(Segment { frames: first, .. }) = first {
             let end = frame_end(&first, self.sent).min(first.len());
             if end > self.sent {
                 self.bytes += end - self.sent;
-                self.segments.push_back(first.slice(..end));
+                self.segments.push_back(Segment::needed(first.slice(..end)));
             } else {
                 self.sent = 0;
             }
         }
-        self.segments.push_back(last);
+        self.segments.push_back(Segment::needed(last));
     }
 
     /// Everything that waits, in order, if nothing of it is out.
     pub fn segments(&self) -> impl Iterator<Item = &[u8]> {
-        self.segments.iter().map(|segment| &segment[..])
+        self.segments.iter().map(|segment| &segment.frames[..])
     }
 
     /// The bytes to send next; `None` when all is out.
     pub fn front(&self) -> Option<&[u8]> {
-        self.segments.front().map(|segment| &segment[self.sent..])
+        self.segments
+            .front()
+            .map(|segment| &segment.frames[self.sent..])
     }
 
     /// Notes that `bytes` of [`Self::front`] are out.
@@ -114,7 +317,9 @@ impl Outbox {
         self.sent += bytes;
         self.bytes -= bytes;
         self.progress_s = now_s;
-        if self.segments.front().is_some_and(|s| s.len() == self.sent) {
+        self.relieved_bytes = self.relieved_bytes.min(self.bytes);
+        let first = self.segments.front();
+        if first.is_some_and(|first| first.frames.len() == self.sent) {
             self.segments.pop_front();
             self.sent = 0;
         }
@@ -148,6 +353,22 @@ impl Outbox {
     }
 }
 
+impl Content {
+    /// Whether it is a publication of this channel.
+    fn is_of(self, channel: u32) -> bool {
+        matches!(self, Self::Publication(what) if what.channel == channel)
+    }
+}
+
+impl Segment {
+    fn needed(frames: Bytes) -> Self {
+        Self {
+            frames,
+            content: Content::Needed,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,7 +376,7 @@ mod tests {
     const LIMITS: OutboxLimits = OutboxLimits {
         soft_bytes: 10,
         soft_timeout_s: 5,
-        hard_bytes: 20 + 2 * size_of::<Bytes>(),
+        hard_bytes: 20 + 2 * size_of::<Segment>(),
         stall_timeout_s: 9,
     };
 
@@ -180,7 +401,7 @@ mod tests {
         let frame = Bytes::from_static(b"\x81\x00");
         let mut outbox = Outbox::new(frame.clone(), 1, &limits, 0);
         while outbox.push(frame.clone(), &limits, 0).is_ok() {}
-        let kept_bytes = outbox.segments.len() * size_of::<Bytes>() + outbox.bytes();
+        let kept_bytes = outbox.segments.len() * size_of::<Segment>() + outbox.bytes();
         assert!((99_000..=100_000).contains(&kept_bytes), "{kept_bytes}");
     }
 
@@ -206,6 +427,65 @@ mod tests {
         outbox.advance(1, &LIMITS, 105);
         assert_eq!(outbox.overrun(&LIMITS, 113), None);
         assert_eq!(outbox.overrun(&LIMITS, 114), Some(Overrun::Stalled));
+    }
+
+    fn crowded() -> Outbox {
+        let limits = OutboxLimits {
+            hard_bytes: 10_000,
+            ..LIMITS
+        };
+        let mut outbox = Outbox::new(Bytes::from_static(b"a1b1c1"), 1, &limits, 0);
+        let what = |channel, key| Some(Droppable { channel, key });
+        outbox.split([(2, what(1, 1)), (4, what(1, 2)), (6, None)].into_iter());
+        for (channel, key, frame) in [(1, 1, "a2"), (2, 1, "x1"), (1, 2, "b2"), (1, 1, "a3")] {
+            let what = Droppable { channel, key };
+            outbox
+                .push_publication(frame.into(), what, &limits, 0)
+                .unwrap();
+        }
+        outbox
+    }
+
+    fn waiting(outbox: &Outbox) -> String {
+        let frames = outbox.segments.iter();
+        let text = frames.flat_map(|segment| segment.frames.to_vec()).collect();
+        let text = String::from_utf8(text).unwrap();
+        assert_eq!(text.len() - outbox.sent, outbox.bytes());
+        text
+    }
+
+    #[test]
+    fn the_oldest_go_until_there_is_room_and_never_what_has_begun() {
+        let mut outbox = crowded();
+        assert_eq!(waiting(&outbox), "a1b1c1a2x1b2a3");
+        assert!(outbox.is_crowded(2, &LIMITS));
+        let dropped = outbox.drop_oldest(1, 0, &LIMITS, 0);
+        assert_eq!(waiting(&outbox), "a1c1x1a3");
+        assert_eq!((dropped.publications, dropped.bytes), (3, 6));
+        assert!(!outbox.is_crowded(1, &LIMITS));
+        outbox.drop_all(1, &LIMITS, 0);
+        assert_eq!(waiting(&outbox), "a1c1x1");
+    }
+
+    #[test]
+    fn of_each_key_the_newest_stays() {
+        let mut outbox = crowded();
+        let dropped = outbox.keep_newest(1, &LIMITS, 0);
+        assert_eq!(waiting(&outbox), "a1c1x1b2a3");
+        assert_eq!(dropped.publications, 2);
+    }
+
+    #[test]
+    fn one_notice_says_how_many_are_missing() {
+        let mut outbox = crowded();
+        let encode = |dropped: u32| Bytes::from(format!("<{dropped}>"));
+        outbox.note_dropped(2, &LIMITS, 0, encode);
+        outbox.note_dropped(3, &LIMITS, 0, encode);
+        assert_eq!(waiting(&outbox), "a1<5>b1c1a2x1b2a3");
+        outbox.advance(1, &LIMITS, 0);
+        outbox.advance(1, &LIMITS, 0);
+        outbox.note_dropped(1, &LIMITS, 0, encode);
+        assert_eq!(waiting(&outbox), "<5><1>b1c1a2x1b2a3");
     }
 
     #[test]

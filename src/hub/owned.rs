@@ -388,12 +388,19 @@ impl OwnedChannels {
             .count()
     }
 
-    /// What must outlive a restart, channel by channel: of channels that have publications or whose
-    /// epoch is promised to be remembered. Presence does not: clients come back.
-    pub fn export(&self, now_s: u32) -> impl Iterator<Item = ChannelState> {
-        let places = (0..self.places()).filter_map(|place| self.table.at(place));
-        let worth = places.filter(|channel| channel.top > 0);
-        worth.map(move |channel| channel.export(now_s))
+    /// What must outlive a restart, channel by channel, with its place, from the place `first` on: of
+    /// channels that were published to. Those that nobody uses are remembered for `idle_s` at least.
+    /// Presence does not outlive it: clients come back.
+    pub fn export(
+        &self,
+        first: u32,
+        idle_s: u32,
+        now_s: u32,
+    ) -> impl Iterator<Item = (u32, ChannelState)> {
+        let at = |place| Some((place, self.table.at(place)?));
+        let channels = (first..self.places()).filter_map(at);
+        let worth = channels.filter(|(_, channel)| channel.top > 0);
+        worth.map(move |(place, channel)| (place, channel.export(idle_s, now_s)))
     }
 
     /// Takes over a channel that was exported `away_s` seconds ago. False if it was forgotten by now,
@@ -486,13 +493,13 @@ fn name_at(table: &Slab<OwnedChannel>, place: u32) -> &str {
 }
 
 impl OwnedChannel {
-    fn export(&self, now_s: u32) -> ChannelState {
+    fn export(&self, idle_s: u32, now_s: u32) -> ChannelState {
         let version = self.rare.as_ref().map(|rare| &rare.version);
         let history = self.history.as_ref();
         ChannelState {
             name: self.name.to_string(),
             position: self.position(),
-            remembered_s: self.remembered_s(0, now_s),
+            remembered_s: self.remembered_s(idle_s, now_s),
             history_ttl_s: history.map_or(0, |history| history.ttl_s(now_s)),
             publications: self.stream(now_s).publications().cloned().collect(),
             version: version.map_or(0, |version| version.number),

@@ -1,9 +1,9 @@
-//! What a server tells the one that comes after it on a clean restart: epochs, offsets and histories
-//! as bytes.
+//! What a server tells the one that comes after it on a clean restart: epochs, offsets, histories and
+//! idempotency keys as bytes.
 //!
 //! ```text
-//!   "longwire channels 1\n"
-//!   then for each channel:   length of the body (u32, little-endian) | CRC-32 of length and body | body
+//!   "longwire snapshot 1\n"
+//!   then for each entry:   length of the body (u32, little-endian) | CRC-32 of length and body | body
 //! ```
 //!
 //! The number in the first line is that of the body's format. Whoever reads a snapshot must make
@@ -15,9 +15,36 @@ use serde::{Deserialize, Serialize};
 use super::{Position, Publication};
 
 /// How a snapshot begins.
-const MAGIC: &[u8] = b"longwire channels 1\n";
+const MAGIC: &[u8] = b"longwire snapshot 1\n";
 /// Length and checksum.
 const HEAD_BYTES: usize = 8;
+
+/// What a snapshot has one after the other.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Entry {
+    /// When it was begun, in seconds since 1970: what comes after counts its times from then.
+    Began {
+        /// That moment.
+        unix_s: u64,
+    },
+    /// A channel.
+    Channel(ChannelState),
+    /// What became of a publication whose publisher may ask again.
+    Key(KeyState),
+}
+
+/// An idempotency key as it outlives a restart.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KeyState {
+    /// The channel's name.
+    pub channel: String,
+    /// The key.
+    pub key: String,
+    /// The publication's place.
+    pub position: Position,
+    /// How long that is to be remembered yet, in seconds.
+    pub remembered_s: u32,
+}
 
 /// A channel as it outlives a restart.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -47,16 +74,16 @@ impl ChannelState {
     }
 }
 
-/// Why a channel's state cannot be had.
+/// Why an entry cannot be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadSnapshot {
     /// These are not the bytes of a snapshot, or of another version of one.
     Foreign,
-    /// One channel's bytes were altered; those after it may be whole.
+    /// One entry's bytes were altered; those after it may be whole.
     Altered,
-    /// The bytes end within a channel.
+    /// The bytes end within an entry.
     CutOff,
-    /// A channel is too large for a snapshot.
+    /// An entry is too large for a snapshot.
     TooLarge,
 }
 
@@ -65,9 +92,9 @@ pub fn begin_snapshot(out: &mut Vec<u8>) {
     out.extend_from_slice(MAGIC);
 }
 
-/// Appends a channel; or nothing, if it is too large.
-pub fn append_channel(state: &ChannelState, out: &mut Vec<u8>) -> Result<(), BadSnapshot> {
-    let body = postcard::to_allocvec(state).map_err(|_| BadSnapshot::TooLarge)?;
+/// Appends an entry; or nothing, if it is too large.
+pub fn append_entry(entry: &Entry, out: &mut Vec<u8>) -> Result<(), BadSnapshot> {
+    let body = postcard::to_allocvec(entry).map_err(|_| BadSnapshot::TooLarge)?;
     let length = u32::try_from(body.len()).map_err(|_| BadSnapshot::TooLarge)?;
     out.extend_from_slice(&length.to_le_bytes());
     out.extend_from_slice(&checksum(length, &body).to_le_bytes());
@@ -75,16 +102,16 @@ pub fn append_channel(state: &ChannelState, out: &mut Vec<u8>) -> Result<(), Bad
     Ok(())
 }
 
-/// Reads a snapshot channel by channel. What was altered is passed over as an error; after what is
+/// Reads a snapshot entry by entry. What was altered is passed over as an error; after what is
 /// cut off or foreign nothing comes.
-pub fn read_snapshot(bytes: &[u8]) -> impl Iterator<Item = Result<ChannelState, BadSnapshot>> {
+pub fn read_snapshot(bytes: &[u8]) -> impl Iterator<Item = Result<Entry, BadSnapshot>> {
     let mut rest = bytes.strip_prefix(MAGIC).ok_or(BadSnapshot::Foreign);
     std::iter::from_fn(move || match std::mem::replace(&mut rest, Ok(&[])) {
         Ok([]) => None,
-        Ok(channels) => Some(match read_channel(channels) {
-            Some((state, behind)) => {
+        Ok(entries) => Some(match read_entry(entries) {
+            Some((entry, behind)) => {
                 rest = Ok(behind);
-                state
+                entry
             }
             None => Err(BadSnapshot::CutOff),
         }),
@@ -92,19 +119,19 @@ pub fn read_snapshot(bytes: &[u8]) -> impl Iterator<Item = Result<ChannelState, 
     })
 }
 
-/// The first channel, and the bytes behind it; `None` if it is not all there.
-fn read_channel(bytes: &[u8]) -> Option<(Result<ChannelState, BadSnapshot>, &[u8])> {
+/// The first entry, and the bytes behind it; `None` if it is not all there.
+fn read_entry(bytes: &[u8]) -> Option<(Result<Entry, BadSnapshot>, &[u8])> {
     let (head, rest) = bytes.split_first_chunk::<HEAD_BYTES>()?;
     let [l0, l1, l2, l3, c0, c1, c2, c3] = *head;
     let length = u32::from_le_bytes([l0, l1, l2, l3]);
     let expected = u32::from_le_bytes([c0, c1, c2, c3]);
     let (body, behind) = rest.split_at_checked(length as usize)?;
-    let state = if checksum(length, body) == expected {
+    let entry = if checksum(length, body) == expected {
         postcard::from_bytes(body).map_err(|_| BadSnapshot::Altered)
     } else {
         Err(BadSnapshot::Altered)
     };
-    Some((state, behind))
+    Some((entry, behind))
 }
 
 fn checksum(length: u32, body: &[u8]) -> u32 {

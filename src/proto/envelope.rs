@@ -26,6 +26,11 @@ pub fn append_subscribed(out: &mut Vec<u8>, epoch: &str, offset: u64, recovered:
     out.extend_from_slice(text.as_bytes());
 }
 
+/// Appends how many publications were dropped for a listener that reads too slowly: `{"dropped":7}`.
+pub fn append_dropped(out: &mut Vec<u8>, dropped: u32) {
+    out.extend_from_slice(format!("{{\"dropped\":{dropped}}}").as_bytes());
+}
+
 /// Appends the answer to a poll: `{"epoch":"…","offset":7,"recovered":true,"publications":[…]}`. Each of the
 /// publications in `parts` has a comma behind it.
 pub fn append_page(out: &mut Vec<u8>, epoch: &str, offset: u64, recovered: bool, parts: &[u8]) {

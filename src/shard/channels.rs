@@ -272,7 +272,7 @@ impl Core {
             // On its way out of the core the shard sees that it is its turn.
             Message::Turn => {}
             // The tasks around the core deal with these.
-            Message::Steer(_) | Message::Drain(_) | Message::Stop => {}
+            Message::Steer(_) | Message::Drain(_) | Message::Export(_) | Message::Stop => {}
         }
     }
 

@@ -61,6 +61,8 @@ pub(super) enum Progress {
 pub(super) struct ClientSubscription {
     pub place: Subscription,
     pub is_server_side: bool,
+    /// Its client counts on having everything, or being told.
+    pub is_positioned: bool,
     /// Others can see that it is there.
     pub is_present: bool,
     /// Its coming and going is told to others.

@@ -10,8 +10,33 @@ use crate::proto::frame::Opcode;
 use super::session::Stage;
 use super::{Core, Reply};
 
-/// What clients are told.
-const GOING_AWAY: &str = "server is going away";
+/// How sessions are sent away, and told to come back.
+pub(super) struct Farewell {
+    /// To those that speak the Centrifuge protocol.
+    disconnect: Disconnect,
+    /// To the others, with Close 1001.
+    text: &'static str,
+    reason: CloseReason,
+    /// Requests that are being received are not waited for.
+    is_late: bool,
+}
+
+impl Farewell {
+    /// The server stops.
+    pub const DRAINED: Self = Self {
+        disconnect: Disconnect::Shutdown,
+        text: "server is going away",
+        reason: CloseReason::GoingAway,
+        is_late: false,
+    };
+    /// The connection has been there as long as it may.
+    pub const AGED: Self = Self {
+        disconnect: Disconnect::ForceReconnect,
+        text: "connection is old enough",
+        reason: CloseReason::MaxAge,
+        is_late: false,
+    };
+}
 
 /// The time within which clients come back that were told when to, in milliseconds.
 const RETRY_SPREAD_MS: u32 = 5_000;
@@ -36,6 +61,10 @@ impl Core {
     /// may be completed unless `is_late`.
     pub(super) fn close_some(&mut self, count: usize, is_late: bool) {
         let places = self.sessions.places() as u32;
+        let farewell = Farewell {
+            is_late,
+            ..Farewell::DRAINED
+        };
         let mut closed = 0;
         for _ in 0..places {
             if closed == count {
@@ -43,13 +72,13 @@ impl Core {
             }
             self.drain_slot = (self.drain_slot + 1) % places;
             if let Some(key) = self.sessions.key_at(self.drain_slot) {
-                closed += usize::from(self.drain_session(key, is_late));
+                closed += usize::from(self.send_away(key, &farewell));
             }
         }
     }
 
     /// Tells a client of the plain dialect that its connection ends, if its form has words for that.
-    fn say_goodbye(&mut self, key: Key) {
+    fn say_goodbye(&mut self, key: Key, text: &str) {
         let Some(session) = self.sessions.get(key) else {
             return;
         };
@@ -59,20 +88,20 @@ impl Core {
         let retry_after_ms = self.random.u32(100..RETRY_SPREAD_MS);
         let mut message = Vec::new();
         let code = CloseCode::GoingAway.code();
-        envelope::append_disconnect(&mut message, code, GOING_AWAY, retry_after_ms);
+        envelope::append_disconnect(&mut message, code, text, retry_after_ms);
         self.say_as(key, Opcode::Text, &message);
     }
 
-    /// False if there was nothing to do for it.
-    fn drain_session(&mut self, key: Key, is_late: bool) -> bool {
+    /// Begins to close a session. False if there is nothing to do, or not yet.
+    pub(super) fn send_away(&mut self, key: Key, farewell: &Farewell) -> bool {
+        let (reason, is_late) = (farewell.reason, farewell.is_late);
         let Some(session) = self.sessions.get_mut(key) else {
             return false;
         };
         let is_client = session.client().is_some();
         match &mut session.stage {
             Stage::WebSocket(_) | Stage::Stream(_) | Stage::Polled(_) if is_client => {
-                let reason = CloseReason::GoingAway;
-                self.disconnect(key, &Disconnect::Shutdown, reason);
+                self.disconnect(key, &farewell.disconnect, reason);
                 true
             }
             Stage::Poll(_) => {
@@ -80,23 +109,22 @@ impl Core {
                 true
             }
             Stage::Stream(_) => {
-                self.say_goodbye(key);
-                self.end_stream(key, CloseReason::GoingAway);
+                self.say_goodbye(key, farewell.text);
+                self.end_stream(key, reason);
                 true
             }
             Stage::WebSocket(_) => {
-                self.say_goodbye(key);
-                let text = GOING_AWAY;
-                self.close(key, CloseCode::GoingAway, text, CloseReason::GoingAway);
+                self.say_goodbye(key, farewell.text);
+                self.close(key, CloseCode::GoingAway, farewell.text, reason);
                 true
             }
             Stage::Http(http) if http.is_idle() => {
-                self.finish(key, CloseReason::GoingAway);
+                self.finish(key, reason);
                 true
             }
             Stage::Http(http) if is_late && !http.is_paused() => {
-                let reply = Reply::text(503, "server is going away").closing();
-                self.reply_and_finish(key, &reply, CloseReason::GoingAway);
+                let reply = Reply::text(503, farewell.text).closing();
+                self.reply_and_finish(key, &reply, reason);
                 true
             }
             Stage::Http(http) => {

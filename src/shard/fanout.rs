@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use crate::hub::{Frames, Framing, Interest, Key, Position};
+use crate::hub::{Backlog, Frames, Framing, Interest, Key, Position};
 use crate::metrics::CloseReason;
 use crate::proto::frame::{decode_header, frame_end};
 
@@ -185,6 +185,9 @@ impl Core {
             self.metrics.sends.add(1);
             return self.answer_poll(key, &frames, publications, Some(pass.position));
         }
+        if pass.batch.backlog() != Backlog::Kept && !has_ids(encoding) {
+            return self.deliver_or_drop(key, pass.channel, &pass.batch, encoding, now_s);
+        }
         if session.has_server_window() {
             frames = Cow::Owned(self.compress_for(key, &frames));
         }
@@ -215,7 +218,13 @@ impl Core {
         out.into()
     }
 
-    fn send_publications(&mut self, key: Key, frames: &Bytes, publications: u32, now_s: u32) {
+    pub(super) fn send_publications(
+        &mut self,
+        key: Key,
+        frames: &Bytes,
+        publications: u32,
+        now_s: u32,
+    ) {
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };

@@ -90,7 +90,10 @@ pub enum Message {
     Steer(Box<[u16]>),
     /// From the main thread: close sessions, spread over this time.
     Drain(Duration),
-    /// From the main thread: every shard is drained, end.
+    /// From the main thread, when every shard is drained: give the piece of the snapshot that begins with
+    /// the channel at this place.
+    Export(u32),
+    /// From the main thread: end.
     Stop,
 }
 

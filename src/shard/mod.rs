@@ -32,17 +32,22 @@
 //! | `talk` | pings and disconnects, in the words of each carrier |
 //! | `users`, `whereabouts` | the connections of a user, or one of them; where they are |
 //! | `fanout` | passes over the subscribers |
+//! | `backlog` | publications dropped for slow readers |
 //! | `baton` | turns of shards that share a core |
 //! | `timers` | deadlines: heartbeat, slow readers, time-outs |
 //! | `drain` | the orderly stop |
+//! | `age` | connections that have been there as long as they may |
+//! | `snapshot` | what outlives a restart |
 //! | `tasks` | everything that waits |
 //! | `inbox`, `doorbell`, `park_flag` | messages between shards, and waking a shard |
 //! | `peer_log` | log lines for what clients cause |
 
 mod addresses;
 mod admission;
+mod age;
 mod asks;
 mod backend;
+mod backlog;
 mod baton;
 mod census;
 mod channels;
@@ -76,6 +81,7 @@ mod scribe;
 mod secrets;
 mod send;
 mod session;
+mod snapshot;
 mod subscriptions;
 mod talk;
 mod tasks;
@@ -115,6 +121,7 @@ use crate::proto::message::MessageLimits;
 
 use addresses::AddressPlace;
 use admission::TokenBucket;
+use age::Ages;
 use baton::Ticket;
 use fanout::Pass;
 use local_bell::LocalBell;
@@ -143,7 +150,8 @@ pub use poll::{POSITION_HEADER, Page, page_parts, position_text};
 pub use polled::Polling;
 pub use publish::{PublishOptions, Submission, Submitted};
 pub use session::Purpose;
-pub use tasks::{Door, Opening, Reporter, ShardEvent, Turn, run};
+pub use snapshot::Piece;
+pub use tasks::{Door, Inheritance, Opening, Reporter, ShardEvent, Turn, run};
 pub use upgrade::{Carrier, Dialogue, Listen, NewClient, Upgrade};
 
 /// What one shard remembers of publications that carried a key, at most.
@@ -372,6 +380,7 @@ pub struct Core {
     idempotency: IdempotencyKeys,
     users: Users,
     secrets: Secrets,
+    ages: Ages,
     tokens: Tokens,
     /// Commands that wait for keys.
     awaiting_keys: Vec<(KeySource, Asker)>,
@@ -391,6 +400,8 @@ pub struct Core {
     /// Bytes of requests being received, over all sessions.
     request_bytes: usize,
     is_draining: bool,
+    /// Nothing is sequenced any more.
+    is_frozen: bool,
     /// Room for connections when it was last said that there is less.
     room_told: usize,
     /// Where the drain goes on.
@@ -439,6 +450,7 @@ impl Core {
             idempotency: IdempotencyKeys::new(IDEMPOTENCY_LIMITS),
             users: Users::default(),
             secrets: Secrets::default(),
+            ages: Ages::new(&shared.config),
             tokens: shared.tokens.clone(),
             awaiting_keys: Vec::new(),
             news: Vec::new(),
@@ -450,6 +462,7 @@ impl Core {
             prefers_long: false,
             request_bytes: 0,
             is_draining: false,
+            is_frozen: false,
             room_told: shared.connections_per_shard,
             drain_slot: 0,
             sockets,
@@ -486,6 +499,7 @@ impl Core {
             place,
         });
         self.metrics.connections.add(1);
+        self.ages.begin(key.slot, &mut self.random);
         self.wheel.schedule(key.slot, deadline_s);
         self.watch(key);
         key

@@ -80,6 +80,7 @@ fn severity(reason: CloseReason) -> Option<Severity> {
         | CloseReason::EndOfFile
         | CloseReason::PeerReset
         | CloseReason::GoingAway
+        | CloseReason::MaxAge
         | CloseReason::Idle
         | CloseReason::HttpDone
         | CloseReason::Refused

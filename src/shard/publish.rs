@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::clock::unix_ms;
 use crate::hub::{
-    ClientInfo, Encoding, Key, Kind, Position, Publication, PublicationExtra, Refused,
+    Batch, ClientInfo, Encoding, Key, Kind, Position, Publication, PublicationExtra, Refused,
     StreamOptions,
 };
 use crate::metrics::{CloseReason, PublicationRefusal};
@@ -15,6 +15,7 @@ use crate::proto::close::CloseCode;
 
 use super::Core;
 use super::asks::AnswerTo;
+use super::backlog::backlog_of;
 use super::http::Phase;
 use super::inbox::{Asker, Deliver, Event, Message, Publish, Published};
 use super::scribe::Place;
@@ -88,6 +89,9 @@ impl Core {
     /// Gives a publication its offset and sends it to every shard with subscribers; or refuses it,
     /// before it has one, when any of them cannot take it.
     fn sequence(&mut self, submission: Submission) -> Result<Position, Refused> {
+        if self.is_frozen {
+            return Err(self.refuse(Refused::ShardBusy));
+        }
         let now_s = self.now_s();
         let Submission {
             channel: name,
@@ -215,10 +219,11 @@ impl Core {
     /// Puts a publication into the batch of a channel, encoded once for each form its subscribers here
     /// get it in.
     pub(super) fn deliver(&mut self, local: Key, position: Position, publication: &Publication) {
-        // A channel that was left meanwhile: its owner will hear of it.
         let Some(channel) = self.local.get_mut(local) else {
+            // It was left meanwhile: its owner will hear of it.
             return;
         };
+        let (backlog, key) = backlog_of(&self.shared, &channel.name, Some(publication));
         channel.position = position;
         let waiting = channel.lend_waiting();
         let is_first = waiting.is_none();
@@ -234,8 +239,8 @@ impl Core {
             let filter = encoding.selection.filter();
             filter.is_none_or(|number| channel.passes(number, |filter| passes(filter, publication)))
         };
-        let mut batch = waiting.unwrap_or_default();
-        batch.append(credit_bytes, &channel.encodings, |encoding, out| {
+        let mut batch = waiting.unwrap_or_else(|| Batch::new(backlog));
+        batch.append(credit_bytes, key, &channel.encodings, |encoding, out| {
             if is_wanted(encoding) {
                 scribe.publication(out, encoding, &place, publication, channel.base());
             }
@@ -297,7 +302,8 @@ impl Core {
             epoch: channel.position.epoch,
             is_stream: channel.is_stream(),
         };
-        let mut batch = waiting.unwrap_or_default();
+        let (backlog, _) = backlog_of(&self.shared, &channel.name, None);
+        let mut batch = waiting.unwrap_or_else(|| Batch::new(backlog));
         batch.append_event(event.credit_bytes, &channel.encodings, |encoding, out| {
             if encoding.selection.wants_events() {
                 scribe.event(out, encoding, &place, &event.info, event.is_join);

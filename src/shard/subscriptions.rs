@@ -392,6 +392,7 @@ impl Core {
         client.subscriptions.push(ClientSubscription {
             place,
             is_server_side: wanted.origin.is_server_side(),
+            is_positioned: wanted.flags.positioned || wanted.flags.recoverable,
             is_present: wanted.flags.is_present,
             is_announced: wanted.flags.is_announced,
             expires_s,

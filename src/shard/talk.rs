@@ -11,6 +11,7 @@ use crate::proto::sockjs::BadMessages;
 use crate::proto::{sockjs, sse};
 
 use super::Core;
+use super::client::Progress;
 use super::session::{Purpose, Stage};
 
 /// An unmasked WebSocket Ping without payload.
@@ -135,6 +136,11 @@ impl Core {
 
     /// Sends a ping, whatever that is on this connection.
     pub(super) fn ping(&mut self, key: Key) {
+        let client = self.client(key);
+        if client.is_ok_and(|client| !client.is_uni && client.progress != Progress::Connected) {
+            // Its answer would not be the request to connect that must come first; that has its own time-out.
+            return;
+        }
         self.metrics.heartbeat_pings.add(1);
         let mut out = Vec::new();
         if let Ok(client) = self.client_mut(key)

@@ -10,12 +10,13 @@ use crossbeam_channel::{Receiver, Sender};
 use monoio::time::sleep;
 use tracing::warn;
 
+use crate::hub::Entry;
 use crate::metrics::RefusalReason;
 use crate::net::{Accepted, GiveWay, HandedOver, Listener, Pollable, TcpOptions, Watch};
 
 use super::inbox::{Inbox, Message};
 use super::local_bell::LocalBell;
-use super::{Core, Ports, Shard, Shared};
+use super::{Core, Piece, Ports, Shard, Shared};
 
 /// Where bytes of every session land first. A read that fills it is followed by another.
 const SCRATCH_BYTES: usize = 64 * 1024;
@@ -33,6 +34,8 @@ const MESSAGES_PER_TURN: usize = 256;
 const LINK_RETRY: Duration = Duration::from_millis(1);
 /// Expired deadlines handled in a row.
 const EXPIRIES_PER_TURN: usize = 256;
+/// Connections whose age is looked at in a row.
+const AGES_PER_TURN: usize = 1024;
 /// How often the length of a turn is sampled.
 const TURN_SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
 /// Steps in which sessions are closed while draining.
@@ -53,6 +56,17 @@ pub enum ShardEvent {
     Filling,
     /// Its last session is closed.
     Drained,
+    /// A piece of what outlives a restart.
+    Exported(Piece),
+}
+
+/// What a shard takes up of a server that stopped.
+#[derive(Debug, Default)]
+pub struct Inheritance {
+    /// Of channels it owns.
+    pub entries: Vec<Entry>,
+    /// How long ago they were given, in seconds.
+    pub away_s: u32,
 }
 
 /// How a shard reaches the main thread.
@@ -76,6 +90,7 @@ pub async fn run(
     ports: Ports,
     doors: Vec<Door>,
     turn: Turn,
+    inheritance: Inheritance,
     events: Reporter,
 ) {
     let tcp = tcp_options(&shared);
@@ -88,6 +103,7 @@ pub async fn run(
         (Ok(shard), Ok(ready)) => (shard, ready),
         (Err(error), _) | (_, Err(error)) => return events(ShardEvent::Failed(error.to_string())),
     };
+    shard.enter(|core| core.import(inheritance.entries, inheritance.away_s));
     // Nobody lets it only if the shard before has failed, which ends them all.
     let _ = turn.mine.recv();
     let mut listeners = Vec::new();
@@ -287,6 +303,7 @@ fn handle(
                 listeners.iter().for_each(|listener| listener.stop());
                 monoio::spawn(drain(shard, window, Rc::clone(events)));
             }
+            Message::Export(first) => events(ShardEvent::Exported(core.export(first))),
             Message::Steer(takers) => steer(listeners, &takers),
             Message::Stop => shard.stop_bell.ring(),
             message => core.handle(from, message),
@@ -356,6 +373,9 @@ async fn timers(shard: &'static Shard) {
         let until_next = shard.enter(|core| core.clock.until_next_second());
         sleep(until_next).await;
         while shard.enter(|core| core.expire(EXPIRIES_PER_TURN)) {
+            shard.give_way.turn().await;
+        }
+        while shard.enter(|core| core.end_aged(AGES_PER_TURN)) {
             shard.give_way.turn().await;
         }
         shard.enter(Core::tidy);

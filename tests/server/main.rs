@@ -25,6 +25,7 @@ mod loadgen_centrifuge;
 mod origins;
 mod proxies;
 mod publish;
+mod restart;
 mod rfc6455;
 mod rfc7692;
 mod seed_defects;
