@@ -162,7 +162,7 @@
 //! | `proto` | | bytes to values and back: HTTP/1.1, WebSocket, Centrifuge, SSE, SockJS. No I/O, clock or async |
 //! | `metrics` | `memory`, `proto` | counters of a shard, and the text of `/metrics` |
 //! | `clock` | | seconds since the shard started |
-//! | `loadgen` | `net`, `proto` | the load generator, a crate of its own in `loadgen/` |
+//! | `loadgen` | `auth`, `net`, `proto` | the load generator, a crate of its own in `loadgen/` |
 //!
 //! `src/console/` is the page served at `/` and the browser client served at `/longwire.js`, compiled in.
 //!
