@@ -68,9 +68,10 @@
 //!
 //! ```text
 //!   accept ----> Stage::Http ----> Stage::WebSocket ----> Stage::Closing ----> gone
-//!                  |    ^               |  pings, deadlines, outbox   CloseFrame, Flush, EndOfFile
-//!                  +----+               |
-//!             further requests          +---- reset: stalled, dead, broken ----> gone
+//!                  |    ^          or Stage::Stream           CloseFrame, Flush, EndOfFile
+//!                  +----+               |  pings, deadlines, outbox
+//!             further requests,         +---- reset: stalled, dead, broken ----> gone
+//!             or Stage::Poll
 //! ```
 //!
 //! - **Steered.** With a shard for each core the kernel spreads connections over all of them. With more, the main
@@ -85,6 +86,10 @@
 //! - **Upgrade.** `Core::subscribe` puts the session into the local channel. The first subscriber of a channel
 //!   on a shard asks the owner (`Message::Join`) and waits in `Phase::AwaitJoined`; 101 is sent by `Core::open`
 //!   only when publications do reach this shard. So whatever is published after a client saw its 101 is for it.
+//! - **Stream.** A response that goes on: an event stream, lines of JSON. What comes from its client is thrown away.
+//! - **Poll.** A request that waits (`src/shard/poll.rs`) gives its `HttpStage` up for a smaller box and is a subscriber
+//!   like any other, whose frames are the parts of one answer. With the first pass, at the end of its time or when the server stops it
+//!   leaves the channel, has its `HttpStage` again and is answered; the connection goes on with the next request.
 //! - **WebSocket.** `MessageReader::next` (`src/proto/message.rs`) turns bytes into messages and control
 //!   frames, `Core::act_on_event` acts on them. The first ping comes at a random moment of the interval; from
 //!   then on `Vitals::pulse` (`src/hub/vitals.rs`) decides at each deadline: quiet, ping, missed, dead.
@@ -136,7 +141,7 @@
 //! - **No panic is reachable from the network.** A panic in one task would end its shard; the program is built
 //!   with `panic = "abort"`, and a supervisor starts it again.
 //! - **Everything a peer can cause has a bound**, a status or close code, and a counter.
-//! - **An idle WebSocket has no task**, no buffer, no queue and no timer of its own: a table entry, a descriptor,
+//! - **An idle listener, WebSocket or stream, has no task**, no buffer, no queue and no timer of its own: a table entry, a descriptor,
 //!   a poll in the kernel, a place in the wheel and 4 bytes in its channel's list. `Session` and `Vitals` assert their sizes.
 //!
 //! # Rooms
@@ -200,6 +205,10 @@
 //! | baton | Held by one shard of a core at a time, for one long pass; the others queue for it |
 //! | slice | A bounded number of sends, after which the ring is served |
 //! | coalesced | Of a send: it carried more than one publication |
+//! | carrier | What brings a client's messages and takes the server's: a WebSocket, a stream and posts, polls |
+//! | emulation | Commands come by posts of their own, since the session's connection goes one way |
+//! | polled session | One without a connection of its own: SockJS clients poll it, on the shard a keyed hash of its id names |
+//! | receiver | A poll that waits for what a polled session is sent next |
 //! | outbox | A session's bytes that the kernel would not take. It does not exist while the kernel takes everything |
 //! | slow consumer | A session whose outbox is too full, or full for too long |
 //! | inbox | A shard's queue of messages from other shards |
@@ -215,7 +224,11 @@
 //! | watch | Waits for many sockets; what is watched is a session whose bytes are waited for |
 //! | steer | Tell the kernel which shards take new connections, where shards share cores: those with the most room |
 //! | drain | The orderly stop: unready, no new connections, sessions closed over a window, exit |
-//! | plain dialect | One WebSocket, one channel, each publication one frame, verbatim; no library needed |
+//! | plain dialect | One URL, one channel, no library needed: a WebSocket, an event stream, lines, a poll. Verbatim, or as envelopes |
+//! | envelope | A publication as a JSON object: offset, kind, data. The words of the subprotocol `longwire.v1` |
+//! | poll, page | A request answered with what its client lacks, at once (short) or when there is something (long); that answer |
+//! | gap | Publications that a client that comes back lacks, and that are not to be had. It is told |
+//! | listener | Who listens in the plain dialect |
 //! | command, reply, push | Of the Centrifuge protocol: what a client wants, what came of it, what the server says unasked |
 //! | payload | Data of an application's with its kind, as a message carries it |
 //! | delta, patch | A publication as what differs from the one before; the bytes that say so |
@@ -233,6 +246,7 @@
 //! | call, outcome | One request to a target; what became of it. Every call that was taken has exactly one outcome |
 //! | breaker | Stops calls to a target that keeps failing, and probes it after a pause |
 //! | completion | The way of outcomes and keys from the hooks' thread back to the shards |
+//! | census | Counting the connections of a user over all shards before one more is let in |
 //! | key source | Where a document of keys (JWKS) is fetched from |
 //! | plan | Shards and connections of a server about to start |
 //! | token | A signed statement of who a client is, or of one subscription (JWT). What it says are its claims |

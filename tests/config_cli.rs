@@ -79,7 +79,10 @@ fn every_setting_can_be_given_in_the_environment() {
             Some("client" | "channel") => Config::declared(),
             _ => Config::default(),
         };
-        assert_eq!(loaded.config, expected, "{}", setting.key);
+        // What nobody has a word on may be open for development, and this has its word now.
+        let mut shown = expected.clone();
+        setting.set(&mut shown, &setting.default_value()).unwrap();
+        assert_eq!(loaded.config, shown, "{}", setting.key);
         assert_eq!(loaded.origin(setting.key), &Origin::Env(name));
     }
 }

@@ -5,9 +5,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use longwire::hub::{
-    Interest, Kind, LocalChannels, OwnedChannels, OwnedLimits, Publication, StreamOptions,
-};
+use longwire::hub::{Kind, LocalChannels, OwnedChannels, OwnedLimits, Publication, StreamOptions};
 
 const CHANNELS: usize = 100_000;
 /// What a channel with one subscriber may cost at its owner and on the subscriber's shard together.
@@ -76,7 +74,7 @@ fn owner_and_subscriber() {
         let here = local.add(channel.name(), 0, false);
         channel.add_interest(0, here, 0);
         let channel = local.get_mut(here).unwrap();
-        channel.interest = Interest::Held { owned: key };
+        channel.set_heard(key);
         channel.subscribers.add(i as u32);
     }
     let both = (live_bytes() - before) / CHANNELS;

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use thin_vec::ThinVec;
 
 use crate::proto::centrifuge::filter::Filter;
 
@@ -27,60 +26,205 @@ pub enum Interest {
 pub struct LocalChannel {
     /// The channel's name.
     pub name: Arc<str>,
-    /// The shard that sequences it.
-    pub owner: u16,
-    /// Whether the owner delivers to this shard.
-    pub interest: Interest,
+    /// Up to where everything was delivered here.
+    pub position: Position,
     /// Sessions that get what is published.
     pub subscribers: Subscribers,
     /// The forms in which they get it.
     pub encodings: EncodingsInUse,
+    rare: Option<Box<Rare>>,
+    /// Place in the owner's table, once it is known.
+    owned: Key,
+    /// The shard that sequences it.
+    pub owner: u16,
+    marks: Marks,
+}
+
+// There may be a channel for each connection.
+const _: () = assert!(size_of::<LocalChannel>() <= 104);
+
+/// What few channels have, or none for long.
+#[derive(Debug, Default)]
+struct Rare {
     /// Sessions that become subscribers when the owner answers.
-    pub joining: ThinVec<Key>,
-    /// What was published and not begun to be sent.
-    pub waiting: Option<Box<Batch>>,
-    /// True while a pass runs; the next begins after it.
-    pub passing: bool,
-    /// The number of subscribers has changed since the owner was told.
-    pub has_news: bool,
-    /// What is published is kept, so that places in it mean something.
-    pub is_stream: bool,
-    /// Up to where everything was delivered here.
-    pub position: Position,
+    joining: Vec<Key>,
     /// The newest publication's data, while somebody gets differences to it.
-    pub base: Option<Box<Bytes>>,
+    base: Option<Bytes>,
     /// What subscribers want of it: each filter once, with how many use it. Numbers begin with 1.
-    pub filters: ThinVec<(Filter, u32)>,
+    filters: Vec<(Filter, u32)>,
+    /// What was published and not begun to be sent.
+    waiting: Option<Batch>,
+}
+
+/// Yes or no, a bit each.
+#[derive(Clone, Copy, Debug, Default)]
+struct Marks(u8);
+
+impl Marks {
+    /// The owner delivers here.
+    const HEARD: u8 = 1;
+    /// A pass runs.
+    const PASSING: u8 = 2;
+    /// The number of subscribers has changed since the owner was told.
+    const NEWS: u8 = 4;
+    /// What is published is kept, so that places in it mean something.
+    const STREAM: u8 = 8;
+
+    fn has(self, mark: u8) -> bool {
+        self.0 & mark != 0
+    }
+
+    fn set(&mut self, mark: u8, is_set: bool) {
+        self.0 = if is_set {
+            self.0 | mark
+        } else {
+            self.0 & !mark
+        };
+    }
 }
 
 impl LocalChannel {
+    /// What the owner knows of this shard's subscribers.
+    pub fn interest(&self) -> Interest {
+        match self.marks.has(Marks::HEARD) {
+            true => Interest::Held { owned: self.owned },
+            false => Interest::Asked,
+        }
+    }
+
+    /// The owner delivers here from now on; the channel is at `owned` in its table.
+    pub fn set_heard(&mut self, owned: Key) {
+        self.owned = owned;
+        self.marks.set(Marks::HEARD, true);
+    }
+
+    /// True while a pass runs; the next begins after it.
+    pub fn is_passing(&self) -> bool {
+        self.marks.has(Marks::PASSING)
+    }
+
+    /// A pass begins or is over.
+    pub fn set_passing(&mut self, is_passing: bool) {
+        self.marks.set(Marks::PASSING, is_passing);
+    }
+
+    /// Notes whether the owner has yet to hear of a change; whether it had before.
+    pub fn replace_news(&mut self, has_news: bool) -> bool {
+        let had = self.marks.has(Marks::NEWS);
+        self.marks.set(Marks::NEWS, has_news);
+        had
+    }
+
+    /// Whether what is published is kept, so that places in it mean something.
+    pub fn is_stream(&self) -> bool {
+        self.marks.has(Marks::STREAM)
+    }
+
+    /// Sessions that become subscribers when the owner answers.
+    pub fn joining(&self) -> &[Key] {
+        self.rare.as_ref().map_or(&[], |rare| &rare.joining)
+    }
+
+    /// One more session waits for the owner, or keeps the channel while it waits for something else.
+    pub fn add_joining(&mut self, session: Key) {
+        self.rare.get_or_insert_default().joining.push(session);
+    }
+
+    /// A session does so no more, once.
+    pub fn remove_joining(&mut self, session: Key) {
+        if let Some(rare) = &mut self.rare
+            && let Some(at) = rare.joining.iter().position(|key| *key == session)
+        {
+            rare.joining.swap_remove(at);
+        }
+        self.trim();
+    }
+
+    /// What was published and not begun to be sent.
+    pub fn waiting_mut(&mut self) -> Option<&mut Batch> {
+        self.rare.as_mut()?.waiting.as_mut()
+    }
+
+    /// Takes it, to send it.
+    pub fn take_waiting(&mut self) -> Option<Batch> {
+        let batch = self.lend_waiting();
+        self.trim();
+        batch
+    }
+
+    /// Takes it, to put it back.
+    pub fn lend_waiting(&mut self) -> Option<Batch> {
+        self.rare.as_mut()?.waiting.take()
+    }
+
+    /// Puts it back, with more.
+    pub fn put_waiting(&mut self, batch: Batch) {
+        self.rare.get_or_insert_default().waiting = Some(batch);
+    }
+
+    /// The newest publication's data, if somebody gets differences to it.
+    pub fn base(&self) -> Option<&Bytes> {
+        self.rare.as_ref()?.base.as_ref()
+    }
+
+    /// Keeps the newest publication's data while somebody gets differences to it.
+    pub fn keep_base(&mut self, data: &Bytes) {
+        if self.encodings.has_deltas() {
+            self.rare.get_or_insert_default().base = Some(data.clone());
+        } else if let Some(rare) = &mut self.rare {
+            rare.base = None;
+            self.trim();
+        }
+    }
+
+    /// Whether `is_so` of the filter of this number; a filter that is not there lets nothing pass.
+    pub fn passes(&self, number: u8, is_so: impl FnOnce(&Filter) -> bool) -> bool {
+        let filters = self.rare.as_ref().map_or(&[][..], |rare| &rare.filters);
+        let filter = filters.get(usize::from(number).wrapping_sub(1));
+        filter.is_some_and(|(filter, _)| is_so(filter))
+    }
+
+    fn trim(&mut self) {
+        self.rare.take_if(|rare| {
+            rare.joining.is_empty()
+                && rare.base.is_none()
+                && rare.filters.is_empty()
+                && rare.waiting.is_none()
+        });
+    }
+
     /// One more subscriber wants what passes `filter`: its number. `None` if there are too many.
     pub fn claim_filter(&mut self, filter: &Filter) -> Option<u8> {
-        let same = self.filters.iter().position(|(known, _)| known == filter);
-        let unused = || self.filters.iter().position(|(_, users)| *users == 0);
+        let filters = &mut self.rare.get_or_insert_default().filters;
+        let same = filters.iter().position(|(known, _)| known == filter);
+        let unused = || filters.iter().position(|(_, users)| *users == 0);
         let place = match same.or_else(unused) {
             Some(place) => place,
-            None if self.filters.len() == Selection::FILTERS_MAX => return None,
+            None if filters.len() == Selection::FILTERS_MAX => return None,
             None => {
-                self.filters.push((filter.clone(), 0));
-                self.filters.len() - 1
+                filters.push((filter.clone(), 0));
+                filters.len() - 1
             }
         };
-        let entry = self.filters.get_mut(place)?;
-        if entry.1 == 0 {
-            entry.0 = filter.clone();
+        let (known, users) = filters.get_mut(place)?;
+        if *users == 0 {
+            *known = filter.clone();
         }
-        entry.1 += 1;
+        *users += 1;
         u8::try_from(place + 1).ok()
     }
 
     /// One subscriber less wants what passes the filter of this number.
     pub fn release_filter(&mut self, number: u8) {
-        if let Some((_, users)) = self.filters.get_mut(usize::from(number).wrapping_sub(1)) {
+        let Some(rare) = &mut self.rare else {
+            return;
+        };
+        if let Some((_, users)) = rare.filters.get_mut(usize::from(number).wrapping_sub(1)) {
             *users = users.saturating_sub(1);
         }
-        if self.filters.iter().all(|(_, users)| *users == 0) {
-            self.filters = ThinVec::new();
+        if rare.filters.iter().all(|(_, users)| *users == 0) {
+            rare.filters = Vec::new();
+            self.trim();
         }
     }
 }
@@ -111,20 +255,20 @@ impl LocalChannels {
 
     /// Adds a channel whose owner has yet to be asked.
     pub fn add(&mut self, name: &Arc<str>, owner: u16, is_stream: bool) -> Key {
+        let mut marks = Marks::default();
+        marks.set(Marks::STREAM, is_stream);
         let key = self.table.insert(LocalChannel {
             name: Arc::clone(name),
-            owner,
-            interest: Interest::Asked,
+            position: Position::UNKNOWN,
             subscribers: Subscribers::default(),
             encodings: EncodingsInUse::default(),
-            joining: ThinVec::new(),
-            waiting: None,
-            passing: false,
-            has_news: false,
-            is_stream,
-            position: Position::UNKNOWN,
-            base: None,
-            filters: ThinVec::new(),
+            rare: None,
+            owned: Key {
+                slot: 0,
+                generation: 0,
+            },
+            owner,
+            marks,
         });
         let table = &self.table;
         self.names

@@ -1,5 +1,7 @@
 //! The subscribers of a channel on one shard, and where a fan-out pass stands among them.
 
+use smallvec::SmallVec;
+
 /// Session slots in three runs: `[visited | to visit | joined during the pass]`.
 ///
 /// A pass walks in slices while sessions come and go. A session that leaves is replaced from the end
@@ -8,7 +10,7 @@
 /// reported to the caller, who updates that memory.
 #[derive(Debug, Default)]
 pub struct Subscribers {
-    slots: Vec<u32>,
+    slots: SmallVec<[u32; 4]>,
     visited: u32,
     pass_end: u32,
 }
@@ -88,7 +90,9 @@ impl Subscribers {
     /// Gives memory back when three quarters of it are unused.
     fn shrink(&mut self) {
         if self.slots.capacity() > 64 && self.slots.len() < self.slots.capacity() / 4 {
-            self.slots.shrink_to(self.slots.len() * 2);
+            let mut fewer = SmallVec::with_capacity(self.slots.len() * 2);
+            fewer.extend_from_slice(&self.slots);
+            self.slots = fewer;
         }
     }
 }

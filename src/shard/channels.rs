@@ -27,8 +27,8 @@ impl Core {
             None => self.ask_owner(name)?,
         };
         let channel = self.local.get_mut(local)?;
-        if channel.interest == Interest::Asked {
-            channel.joining.push(session);
+        if channel.interest() == Interest::Asked {
+            channel.add_joining(session);
             return Some((local, Hearing::Asked));
         }
         Some((local, Hearing::Now))
@@ -37,16 +37,14 @@ impl Core {
     /// Keeps a channel that is delivered here until `session` is done with waiting for something else.
     pub(super) fn hold(&mut self, local: Key, session: Key) {
         if let Some(channel) = self.local.get_mut(local) {
-            channel.joining.push(session);
+            channel.add_joining(session);
         }
     }
 
     /// Ends one [`Self::hold`].
     pub(super) fn let_go(&mut self, local: Key, session: Key) {
-        if let Some(channel) = self.local.get_mut(local)
-            && let Some(at) = channel.joining.iter().position(|key| *key == session)
-        {
-            channel.joining.swap_remove(at);
+        if let Some(channel) = self.local.get_mut(local) {
+            channel.remove_joining(session);
         }
         self.leave_if_empty(local);
     }
@@ -65,7 +63,7 @@ impl Core {
         match self.add_interest(name, owner, local) {
             Ok((owned, position)) => {
                 if let Some(channel) = self.local.get_mut(local) {
-                    channel.interest = Interest::Held { owned };
+                    channel.set_heard(owned);
                     channel.position = position;
                 }
                 Some(local)
@@ -106,7 +104,7 @@ impl Core {
         for form in encoding.forms() {
             channel.encodings.add(form);
         }
-        if let Some(batch) = &mut channel.waiting {
+        if let Some(batch) = channel.waiting_mut() {
             batch.joined(key.slot, encoding);
         }
         self.metrics.subscriptions.add(1);
@@ -148,7 +146,7 @@ impl Core {
     /// before.
     fn note_subscribers(&mut self, local: Key) {
         if let Some(channel) = self.local.get_mut(local)
-            && !std::mem::replace(&mut channel.has_news, true)
+            && !channel.replace_news(true)
         {
             self.news.push(local);
         }
@@ -163,8 +161,8 @@ impl Core {
             let Some(channel) = self.local.get_mut(local) else {
                 continue;
             };
-            channel.has_news = false;
-            if let Interest::Held { owned } = channel.interest {
+            channel.replace_news(false);
+            if let Interest::Held { owned } = channel.interest() {
                 let (owner, subscribers) = (channel.owner, channel.subscribers.len() as u32);
                 self.tell(
                     owner,
@@ -195,11 +193,11 @@ impl Core {
         let Some(channel) = self.local.get_mut(local) else {
             return;
         };
-        if !channel.subscribers.is_empty() || !channel.joining.is_empty() {
+        if !channel.subscribers.is_empty() || !channel.joining().is_empty() {
             return;
         }
         // While the owner has not answered there is nothing to leave; its answer comes back here.
-        let Interest::Held { owned } = channel.interest else {
+        let Interest::Held { owned } = channel.interest() else {
             return;
         };
         let owner = channel.owner;
@@ -298,11 +296,11 @@ impl Core {
             self.tell(owner, Message::Leave { owned, local });
             return;
         };
-        channel.interest = Interest::Held { owned };
+        channel.set_heard(owned);
         channel.position = joined.position;
         // Each is kept until the last one is served: one that ends at once must not take the channel
         // with it.
-        let joining: Vec<Key> = channel.joining.iter().copied().collect();
+        let joining: Vec<Key> = channel.joining().to_vec();
         for session in &joining {
             self.heard(local, *session);
         }
@@ -318,7 +316,8 @@ impl Core {
         let Some(channel) = self.local.remove(local) else {
             return;
         };
-        for session in channel.joining {
+        for session in channel.joining() {
+            let session = *session;
             self.refuse_joined(session, local);
         }
     }
@@ -328,7 +327,7 @@ impl Core {
         let Some((_, channel)) = self.local.at_mut(local_slot) else {
             return;
         };
-        let (owner, interest) = (channel.owner, channel.interest);
+        let (owner, interest) = (channel.owner, channel.interest());
         if let Interest::Held { owned } = interest {
             presence.owned = owned;
             self.tell(owner, Message::Presence(Box::new(presence)));

@@ -122,13 +122,13 @@ impl Core {
             let Some(channel) = self.local.get_mut(key) else {
                 continue;
             };
-            let Some(batch) = channel.waiting.take() else {
+            let Some(batch) = channel.take_waiting() else {
                 continue;
             };
-            channel.passing = true;
+            channel.set_passing(true);
             channel.subscribers.begin_pass();
             let subscribers = channel.subscribers.len();
-            let (owner, interest) = (channel.owner, channel.interest);
+            let (owner, interest) = (channel.owner, channel.interest());
             let position = channel.position;
             if let Interest::Held { owned } = interest {
                 let (local, bytes) = (key, batch.credit_bytes());
@@ -255,8 +255,8 @@ impl Core {
         let Some(channel) = self.local.get_mut(pass.channel) else {
             return;
         };
-        channel.passing = false;
-        if channel.waiting.is_some() {
+        channel.set_passing(false);
+        if channel.waiting_mut().is_some() {
             self.ready.push_back(pass.channel);
         }
     }

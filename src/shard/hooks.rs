@@ -584,6 +584,10 @@ fn json_of(json: &Option<Box<RawValue>>, base64: &Option<Base64>) -> Result<Byte
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
+    use crate::proto::frame::Opcode;
+    use crate::shard::client::Progress;
+    use crate::shard::testing::with_cores;
 
     fn response(body: &str) -> HookOutcome {
         HookOutcome::Response {
@@ -625,5 +629,40 @@ mod tests {
             admitted(&outcome),
             Err(Refusal::Error(ErrorCode::Expired))
         ));
+    }
+
+    /// What a client is told that sends `commands` while the queue to the hooks' thread is full.
+    fn told(commands: &str) -> (u8, String) {
+        let mut told = None;
+        let mut config = Config::default();
+        config.client.proxy.connect.enabled = true;
+        config.client.proxy.connect.proxy.endpoint = "http://127.0.0.1:1/".to_owned();
+        config.client.token.hmac_secret_key = "secret".to_owned();
+        config.rpc.proxy.endpoint = "http://127.0.0.1:1/".to_owned();
+        config.rpc.without_namespace.proxy_enabled = true;
+        with_cores(1, config, |bed| {
+            let mut client = bed.websocket(0, "/connection/websocket");
+            let key = client.key;
+            if let Ok(client) = bed.cores[0].client_mut(key)
+                && !commands.contains("connect")
+            {
+                client.progress = Progress::Connected;
+            }
+            bed.cores[0].receive_commands(key, Opcode::Text, commands.as_bytes());
+            let (opcode, payload) = client.frame();
+            told = Some((opcode, String::from_utf8_lossy(&payload).into_owned()));
+            let waits = bed.cores[0].client(key).map(|client| client.waiting.len());
+            assert_eq!(waits.unwrap_or(0), 0);
+        });
+        told.unwrap()
+    }
+
+    #[test]
+    fn a_full_queue_is_answered_at_once() {
+        let (_, reply) = told(r#"{"id":2,"rpc":{"method":"a"}}"#);
+        assert!(reply.contains(r#""code":100"#), "{reply}");
+        let (opcode, close) = told(r#"{"id":1,"connect":{}}"#);
+        assert_eq!(opcode & 0x0f, 8);
+        assert!(close.contains("internal server error"), "{close}");
     }
 }

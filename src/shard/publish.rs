@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use crate::clock::unix_ms;
 use crate::hub::{
-    ClientInfo, Key, Kind, Position, Publication, PublicationExtra, Refused, StreamOptions,
+    ClientInfo, Encoding, Key, Kind, Position, Publication, PublicationExtra, Refused,
+    StreamOptions,
 };
 use crate::metrics::{CloseReason, PublicationRefusal};
 use crate::proto::centrifuge::filter::Filter;
@@ -219,33 +220,29 @@ impl Core {
             return;
         };
         channel.position = position;
-        let is_first = channel.waiting.is_none();
+        let waiting = channel.lend_waiting();
+        let is_first = waiting.is_none();
         let credit_bytes = Publication::credit_bytes(publication.data.len());
         let scribe = &mut self.scribe;
-        let is_stream = channel.is_stream;
-        let (name, base, filters) = (&channel.name, &channel.base, &channel.filters);
-        channel.waiting.get_or_insert_default().append(
-            credit_bytes,
-            &channel.encodings,
-            |encoding, out| {
-                let is_wanted = encoding
-                    .selection
-                    .filter()
-                    .is_none_or(|filter| passes_number(filters, filter, publication));
-                if is_wanted {
-                    let place = Place {
-                        name,
-                        local: local.slot,
-                        epoch: position.epoch,
-                        is_stream,
-                    };
-                    scribe.publication(out, encoding, &place, publication, base.as_deref());
-                }
-            },
-        );
-        let keeps_base = channel.encodings.has_deltas();
-        channel.base = keeps_base.then(|| Box::new(publication.data.clone()));
-        if is_first && !channel.passing {
+        let place = Place {
+            name: &channel.name,
+            local: local.slot,
+            epoch: position.epoch,
+            is_stream: channel.is_stream(),
+        };
+        let is_wanted = |encoding: Encoding| {
+            let filter = encoding.selection.filter();
+            filter.is_none_or(|number| channel.passes(number, |filter| passes(filter, publication)))
+        };
+        let mut batch = waiting.unwrap_or_default();
+        batch.append(credit_bytes, &channel.encodings, |encoding, out| {
+            if is_wanted(encoding) {
+                scribe.publication(out, encoding, &place, publication, channel.base());
+            }
+        });
+        channel.put_waiting(batch);
+        channel.keep_base(&publication.data);
+        if is_first && !channel.is_passing() {
             self.ready.push_back(local);
         }
     }
@@ -291,24 +288,23 @@ impl Core {
         let Some(channel) = self.local.get_mut(event.local) else {
             return;
         };
-        let is_first = channel.waiting.is_none();
+        let waiting = channel.lend_waiting();
+        let is_first = waiting.is_none();
         let scribe = &mut self.scribe;
         let place = Place {
             name: &channel.name,
             local: event.local.slot,
             epoch: channel.position.epoch,
-            is_stream: channel.is_stream,
+            is_stream: channel.is_stream(),
         };
-        channel.waiting.get_or_insert_default().append_event(
-            event.credit_bytes,
-            &channel.encodings,
-            |encoding, out| {
-                if encoding.selection.wants_events() {
-                    scribe.event(out, encoding, &place, &event.info, event.is_join);
-                }
-            },
-        );
-        if is_first && !channel.passing {
+        let mut batch = waiting.unwrap_or_default();
+        batch.append_event(event.credit_bytes, &channel.encodings, |encoding, out| {
+            if encoding.selection.wants_events() {
+                scribe.event(out, encoding, &place, &event.info, event.is_join);
+            }
+        });
+        channel.put_waiting(batch);
+        if is_first && !channel.is_passing() {
             self.ready.push_back(event.local);
         }
     }
@@ -403,12 +399,6 @@ impl PublishOptions {
             uses_delta: self.uses_delta,
         }))
     }
-}
-
-/// Whether a publication passes one of a channel's filters; a filter that is not there lets nothing pass.
-fn passes_number(filters: &[(Filter, u32)], number: u8, publication: &Publication) -> bool {
-    let filter = filters.get(usize::from(number).wrapping_sub(1));
-    filter.is_some_and(|(filter, _)| passes(filter, publication))
 }
 
 /// Whether a publication passes a filter.

@@ -35,6 +35,8 @@ pub(super) struct Session {
 }
 
 const _: () = assert!(size_of::<Session>() <= 72);
+// A listener to a stream costs no more than an idle WebSocket.
+const _: () = assert!(size_of::<StreamStage>() <= size_of::<WebSocketStage>());
 
 /// What a session is doing. Stages only go forward.
 pub(super) enum Stage {

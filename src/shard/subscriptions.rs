@@ -171,6 +171,10 @@ impl Core {
         if options.allow_user_limited_channels && config.channel.is_user_limited(name) {
             return config.channel.lists_user(name, user);
         }
+        if self.shared.backend.on_subscribe(options).is_some() {
+            // The backend alone says who may, and a listener of the plain dialect does not wait for it.
+            return false;
+        }
         options.allow_subscribe_for_client
             && (!user.is_empty() || options.allow_subscribe_for_anonymous)
     }

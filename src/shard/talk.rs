@@ -116,7 +116,7 @@ impl Core {
     /// A client is let in: its pings begin.
     pub(super) fn begin_heartbeat(&mut self, key: Key) {
         let interval_s = self.heartbeat_of(key).ping_interval_s.max(1);
-        let first_ping_s = self.random.u32(interval_s.div_ceil(2)..=interval_s);
+        let first_ping_s = self.random.u32(1..=interval_s);
         let now_s = self.now_s();
         if let Some(session) = self.sessions.get_mut(key) {
             session.vitals = Vitals::new(now_s, first_ping_s);
@@ -165,5 +165,84 @@ impl Core {
             }
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::proto::frame::encode_masked_frame;
+    use crate::shard::testing::{Bed, Client, with_cores};
+
+    /// A WebSocket that speaks the subprotocol, past its first message.
+    fn subprotocol(bed: &mut Bed, path: &str) -> Client {
+        let mut client = bed.connect(0);
+        let offer = "Sec-WebSocket-Protocol: longwire.v1\r\n\r\n";
+        let request = crate::shard::testing::upgrade(path);
+        let request = request.trim_end().to_owned() + "\r\n" + offer;
+        bed.say(&mut client, request.as_bytes());
+        assert!(
+            client
+                .head()
+                .contains("Sec-WebSocket-Protocol: longwire.v1\r\n")
+        );
+        assert!(client.message().starts_with(b"{\"subscribed\":"));
+        client
+    }
+
+    fn ping(bed: &mut Bed, client: &mut Client) {
+        let mut frame = Vec::new();
+        encode_masked_frame(&mut frame, Opcode::Text, [1, 2, 3, 4], HEARTBEAT);
+        bed.say(client, &frame);
+    }
+
+    #[test]
+    fn who_asks_whether_anybody_is_there_is_answered_and_publishes_nothing() {
+        with_cores(1, Config::default(), |bed| {
+            // Where clients may publish, and where they may not.
+            for path in ["/chat", "/channels/a"] {
+                let mut client = subprotocol(bed, path);
+                for _ in 0..3 {
+                    ping(bed, &mut client);
+                    assert_eq!(client.message(), HEARTBEAT);
+                }
+            }
+            assert_eq!(bed.cores[0].metrics.publications.get(), 0);
+            // Without the subprotocol it is a message like any other.
+            let mut client = bed.websocket(0, "/channels/a");
+            ping(bed, &mut client);
+            assert_eq!(client.frame().0, 0x88);
+        });
+    }
+
+    #[test]
+    fn whoever_sees_heartbeats_has_one_every_half_minute_whatever_the_pings_are() {
+        let mut config = Config::default();
+        config.heartbeat.ping_interval_ms = 600_000;
+        config.heartbeat.pong_timeout_ms = 600_000;
+        with_cores(1, config, |bed| {
+            let mut client = subprotocol(bed, "/channels/a");
+            let mut stream = bed.connect(0);
+            let request = "GET /channels/a HTTP/1.1\r\nHost: localhost\r\nAccept: application/x-ndjson\r\n\r\n";
+            bed.say(&mut stream, request.as_bytes());
+            bed.pass_seconds(SILENCE_MAX_S + 1);
+            assert_eq!(client.frame().0, 0x89);
+            assert_eq!(client.frame(), (0x81, HEARTBEAT.to_vec()));
+            stream.head();
+            let mut told = Vec::new();
+            while !told.ends_with(b"3\r\n{}\n\r\n") {
+                let mut byte = [0];
+                stream.socket.read_exact(&mut byte).unwrap();
+                told.push(byte[0]);
+            }
+            bed.cores[0].close_some(10, false);
+            let mut told = std::iter::repeat_with(|| client.message());
+            let goodbye = told.find(|told| told != HEARTBEAT).unwrap();
+            assert!(goodbye.starts_with(b"{\"disconnect\":{\"code\":1001,"));
+            assert_eq!(client.frame().0, 0x88);
+        });
     }
 }

@@ -70,7 +70,8 @@ impl Bed {
                 subscribe: verifier(&config),
                 revocations: Revocations::new(100),
             },
-            backend: super::Backend::default(),
+            // Whoever is to be asked, nobody takes the question: as with a full queue.
+            backend: super::Backend::plan(&config).0,
             node: "test".into(),
             api_keys: ApiKeys::default(),
             begin_drain: Box::new(|| ()),

@@ -644,3 +644,28 @@ allow_subscribe_for_client = true
             .is_ok_and(|frame| frame.first == FIN | TEXT)
     });
 }
+
+#[test]
+fn nobody_passes_the_backend_by_in_the_plain_dialect() {
+    let backend = backend(agreeing);
+    let url = backend.url("/subscribe");
+    let server = Server::with_config(&format!(
+        r#"
+shards = 1
+[channel.proxy.subscribe]
+endpoint = "{url}"
+[[channel.namespaces]]
+name = "asked"
+subscribe_proxy_enabled = true
+allow_subscribe_for_client = true
+allow_subscribe_for_anonymous = true
+[[channel.namespaces]]
+name = "open"
+allow_subscribe_for_client = true
+allow_subscribe_for_anonymous = true
+"#
+    ));
+    assert!(server.try_websocket("/channels/open:a", "").is_ok());
+    let refused = server.try_websocket("/channels/asked:a", "");
+    assert!(refused.is_err_and(|response| matches!(response.status, 401 | 403)));
+}
