@@ -42,7 +42,7 @@ pub struct ReturnWork {
     pub cpu_per_connection_us: f64,
     /// Publications it says it gave out again; `None` if it does not say.
     pub recovered_publications: Option<f64>,
-    /// Calls to the application's backend; `None` if it does not say.
+    /// Calls to the application's backend; `None` if it counts none: without a backend it does not.
     pub backend_calls: Option<f64>,
 }
 
@@ -55,7 +55,7 @@ impl ReturnWork {
             cpu_seconds,
             cpu_per_connection_us: cpu_seconds * 1e6 / back.max(1) as f64,
             recovered_publications: more("longwire_recovered_publications_total"),
-            backend_calls: more("longwire_backend_calls_total"),
+            backend_calls: more("longwire_hook_calls_total"),
         })
     }
 
@@ -74,7 +74,11 @@ impl ReturnWork {
             format_args!(
                 "{} publications recovered, {} calls to the backend",
                 known(self.recovered_publications),
-                known(self.backend_calls)
+                match self.recovered_publications {
+                    // It says other things, so that it would say this too.
+                    Some(_) => self.backend_calls.unwrap_or_default().to_string(),
+                    None => known(self.backend_calls),
+                }
             ),
         );
     }
