@@ -197,8 +197,10 @@ impl Core {
             return;
         };
         let position = position.unwrap_or(from);
-        let is_next = position.offset == from.offset + u64::from(publications);
-        let recovered = position.epoch == from.epoch && is_next;
+        // Some may have no place in the stream; none that has may be missing.
+        let placed = position.offset.checked_sub(from.offset);
+        let is_whole = placed.is_some_and(|placed| placed <= u64::from(publications));
+        let recovered = position.epoch == from.epoch && is_whole;
         let page = Page {
             position,
             recovered,

@@ -426,9 +426,19 @@ mod tests {
             let id = connected(bed);
             for _ in 0..3 {
                 let mut waiting = ask(bed, 0, &id, "xhr", "");
-                bed.pass_seconds(25);
-                bed.pass_messages();
-                assert!(["a[\"{}\"]\n", "h\n"].contains(&&*waiting.body()));
+                // The first ping comes at any second of the interval, and is to be fetched before the grace is over.
+                let is_answered = (0..30).any(|_| {
+                    bed.pass_seconds(1);
+                    bed.pass_messages();
+                    waiting.has_bytes()
+                });
+                assert!(is_answered);
+                let body = waiting.body();
+                assert!(["a[\"{}\"]\n", "h\n"].contains(&&*body), "{body}");
+                if body != "h\n" {
+                    let pong = send(bed, 0, &id, "[\"{}\"]");
+                    assert!(pong.starts_with("HTTP/1.1 204 "));
+                }
             }
             assert_eq!(bed.cores[0].polled.len(), 1);
         });

@@ -267,6 +267,13 @@ impl Client {
         (status, String::from_utf8(body).unwrap())
     }
 
+    /// Whether something has come that was not read. It may be a moment on its way.
+    pub fn has_bytes(&self) -> bool {
+        let mut polled = [PollFd::new(&self.socket, PollFlags::IN)];
+        let moment = Timespec::try_from(Duration::from_millis(20)).unwrap();
+        poll(&mut polled, Some(&moment)).unwrap() == 1
+    }
+
     /// Reads one frame: its first byte and its payload.
     pub fn frame(&mut self) -> (u8, Vec<u8>) {
         let mut header = [0; 2];
