@@ -444,7 +444,6 @@ fn moments() {
 fn claims_of_wrong_types_or_twice() {
     for claims in [
         r#"{"sub":1}"#,
-        r#"{"sub":null}"#,
         r#"{"sub":["1"]}"#,
         r#"{"jti":1}"#,
         r#"{"iss":["a"]}"#,

@@ -366,13 +366,17 @@ impl Core {
             return Err(ErrorCode::Internal.into());
         };
         // Who has just got the newest publication has what the next difference refers to.
-        let has_newest = recovery
+        let newest = recovery
             .as_ref()
-            .is_some_and(|recovery| !recovery.publications.is_empty());
-        let live = encoding.after_first().filter(|_| has_newest);
+            .and_then(|recovery| recovery.publications.last())
+            .map(|newest| newest.data.clone());
+        let live = encoding.after_first().filter(|_| newest.is_some());
         let Some(place) = self.add_subscriber(local, key, live.unwrap_or(encoding)) else {
             return Err(ErrorCode::Internal.into());
         };
+        if let (Some(channel), Some(newest), Some(_)) = (self.local.get_mut(local), newest, live) {
+            channel.keep_base(&newest);
+        }
         let position = self.local.get_mut(local).map(|channel| channel.position);
         let is_refreshed = self.sub_refresher(&wanted.channel).is_some();
         let grace_s = match is_refreshed {

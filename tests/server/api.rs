@@ -6,12 +6,16 @@ use crate::harness::{Response, Server};
 
 const CHANNELS: &str = r#"
 [channel.without_namespace]
+allow_subscribe_for_client = true
+allow_subscribe_for_anonymous = true
 presence = true
 history_size = 10
 history_ttl = "60s"
 
 [[channel.namespaces]]
 name = "news"
+allow_subscribe_for_client = true
+allow_subscribe_for_anonymous = true
 history_size = 10
 history_ttl = "60s"
 "#;

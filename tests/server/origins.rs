@@ -63,7 +63,7 @@ fn pages_of_listed_origins_may_read_answers() {
     );
     assert_eq!(
         answer.header("access-control-allow-headers"),
-        Some("Authorization, Content-Type, X-API-Key")
+        Some("Authorization, Content-Type, If-None-Match, Last-Event-ID, X-API-Key")
     );
     assert_eq!(answer.header("access-control-max-age"), Some("7200"));
     assert_eq!(answer.header("access-control-allow-credentials"), None);

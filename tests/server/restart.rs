@@ -204,7 +204,11 @@ fn a_request_to_drain_stops_the_server_as_a_signal_does() {
 
 #[test]
 fn a_connection_as_old_as_it_may_be_is_sent_away() {
-    let settings = ["max_connection_age_ms=1000", "client.insecure=true"];
+    let settings = [
+        "max_connection_age_ms=1000",
+        "client.insecure=true",
+        "client.ping_interval=3600s",
+    ];
     let server = Server::with(&settings);
     let mut plain = server.subscribe("demo");
     let mut socket = server.websocket("/connection/websocket");

