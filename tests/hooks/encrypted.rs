@@ -70,6 +70,7 @@ fn a_certificate_of_another_authority_or_name_is_not() {
     let (stranger, _) = signed_for("localhost");
     let hooks = Hooks::start(&trusting(&backend, file("hooks-stranger.pem", &stranger)));
     assert_eq!(hooks.call(0), tls);
+    drop(hooks);
     let (authority, backend) = signed_for("other.example");
     let hooks = Hooks::start(&trusting(&backend, file("hooks-name.pem", &authority)));
     assert_eq!(hooks.call(0), tls);

@@ -6,7 +6,7 @@ mod encrypted;
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -46,13 +46,23 @@ impl Completion for Sink {
 struct Hooks {
     handle: HooksHandle,
     news: Receiver<News>,
+    _alone: MutexGuard<'static, ()>,
 }
+
+/// A thread of hooks takes a file table of its own, with copies of whatever is open in the process: sockets of
+/// another test's backend among them, which would then stay open when that one closes them.
+static ALONE: Mutex<()> = Mutex::new(());
 
 impl Hooks {
     fn start(settings: &HooksSettings) -> Self {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let (sender, news) = channel();
         let handle = start(settings, Sink(sender)).unwrap();
-        Self { handle, news }
+        Self {
+            handle,
+            news,
+            _alone: alone,
+        }
     }
 
     fn submit(&self, target: u16, tag: u32) {
