@@ -136,6 +136,8 @@ pub(super) struct Wanted {
     pub filter: Option<Filter>,
     /// The channel in this shard's table, once it is there.
     pub local: Option<Key>,
+    /// The command by which the client has left already: it is followed when the subscription is made.
+    pub left_by: Option<u32>,
 }
 
 /// Yes or no.
@@ -302,9 +304,13 @@ impl Client {
         self.take_wanted_if(|wanted| wanted.local == Some(local))
     }
 
-    /// Takes out a subscription to the channel called `name` that is being made.
-    pub fn take_wanted_by_name(&mut self, name: &str) -> Option<Box<Wanted>> {
-        self.take_wanted_if(|wanted| *wanted.channel == *name)
+    /// A subscription to the channel called `name` that is being made.
+    pub fn wanted_mut(&mut self, name: &str) -> Option<&mut Wanted> {
+        let mut all = self.waiting.iter_mut();
+        all.find_map(|waiting| match &mut waiting.what {
+            Awaited::Subscribe(wanted) if *wanted.channel == *name => Some(&mut **wanted),
+            _ => None,
+        })
     }
 
     fn take_wanted_if(&mut self, is_meant: impl Fn(&Wanted) -> bool) -> Option<Box<Wanted>> {

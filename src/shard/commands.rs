@@ -264,9 +264,7 @@ impl Core {
             Method::Send(_) => Err(Disconnect::NotAvailable.into()),
             Method::Subscribe(request) => self.command_subscribe(key, id, *request, out),
             Method::Unsubscribe(request) => {
-                self.command_unsubscribe(key, &request.channel)?;
-                self.reply(key, id, ReplyResult::Unsubscribe, out);
-                Ok(())
+                self.command_unsubscribe(key, id, &request.channel, out)
             }
             Method::Publish(request) => self.command_publish(key, id, request, out),
             Method::Presence(request) => {

@@ -11,7 +11,7 @@ use crate::hub::{ClientInfo, Dialect, Encoding, Key, Position, Recovery, Selecti
 use crate::metrics::CloseReason;
 use crate::proto::centrifuge::filter::Filter;
 use crate::proto::centrifuge::values::SubscribeRequest;
-use crate::proto::centrifuge::{Disconnect, ErrorCode, Format, UnsubscribeCode};
+use crate::proto::centrifuge::{Disconnect, ErrorCode, Format, ReplyResult, UnsubscribeCode};
 
 use super::Core;
 use super::asks::{AnswerTo, Presence, Question, RecoveryWish};
@@ -272,6 +272,7 @@ impl Core {
             data: permit.data,
             filter: None,
             local: None,
+            left_by: None,
         })
     }
 
@@ -543,10 +544,16 @@ impl Core {
     }
 
     fn finish_wanted(&mut self, key: Key, wanted: Wanted, recovery: Option<Recovery>) {
-        let origin = wanted.origin;
+        let (origin, local, left_by) = (wanted.origin, wanted.local, wanted.left_by);
         let mut out = Vec::new();
         let completed = self.complete_subscribe(key, wanted, recovery, &mut out);
         self.say(key, &out);
+        if let Some((local, id)) = local.zip(left_by) {
+            let mut out = Vec::new();
+            self.leave(key, local.slot);
+            self.reply(key, id, ReplyResult::Unsubscribe, &mut out);
+            self.say(key, &out);
+        }
         match completed {
             Err(refusal) => self.refuse_wanted(key, origin, refusal),
             Ok(()) if origin == Origin::Connect => self.finish_connecting(key),
@@ -578,16 +585,30 @@ impl Core {
         }
     }
 
-    /// A client wants to leave a channel. That it is not there is no error.
-    pub(super) fn command_unsubscribe(&mut self, key: Key, name: &str) -> Result<(), Refusal> {
+    /// A client wants to leave a channel. That it is not there is no error. The reply comes later if it is only
+    /// being subscribed: after that to the command it takes back.
+    pub(super) fn command_unsubscribe(
+        &mut self,
+        key: Key,
+        id: u32,
+        name: &str,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Refusal> {
         if name.is_empty() {
             return Err(Disconnect::BadRequest.into());
         }
-        self.give_up_wanted(key, name);
-        self.client_mut(key)?.forget_asked(name);
+        let client = self.client_mut(key)?;
+        if let Some(wanted) = client.wanted_mut(name)
+            && wanted.left_by.is_none()
+        {
+            wanted.left_by = Some(id);
+            return Ok(());
+        }
+        client.forget_asked(name);
         if let Some(local) = self.local.find(name) {
             self.leave(key, local.slot);
         }
+        self.reply(key, id, ReplyResult::Unsubscribe, out);
         Ok(())
     }
 
@@ -641,14 +662,6 @@ impl Core {
             }
         }
         self.forget_user(key, &info.user);
-    }
-
-    fn give_up_wanted(&mut self, key: Key, name: &str) {
-        if let Ok(client) = self.client_mut(key)
-            && let Some(wanted) = client.take_wanted_by_name(name)
-        {
-            self.let_go_wanted(key, &wanted);
-        }
     }
 
     fn let_go_wanted(&mut self, key: Key, wanted: &Wanted) {
