@@ -28,31 +28,49 @@ const FORWARDING_HEADERS: [&str; 5] = [
 
 /// What whoever sent a request may do over the server API: all of it, or what its key is good for.
 #[derive(Clone, Copy)]
-pub(super) struct Right<'a>(Option<&'a ApiKey>);
+pub(super) enum Right<'a> {
+    /// What the key is good for.
+    Key(&'a ApiKey),
+    /// Everything: it is a program on this machine.
+    Local,
+    /// Everything but to stop the server: it is open to anybody on purpose.
+    Anybody,
+}
+
+/// The method that stops the server.
+const STOP: &str = "drain";
 
 impl Right<'_> {
     /// Whether a method is allowed on some channel at least.
     pub fn allows_method(&self, method: &str) -> bool {
-        self.0.is_none_or(|key| key.may_call(method))
+        match self {
+            Self::Key(key) => key.may_call(method),
+            Self::Local => true,
+            Self::Anybody => method != STOP,
+        }
     }
 
     /// Whether a method is allowed on a channel, or if it names none, on all.
     pub fn allows(&self, method: &str, channel: Option<&str>) -> bool {
-        self.0.is_none_or(|key| key.may(method, channel))
+        match self {
+            Self::Key(key) => key.may(method, channel),
+            Self::Local | Self::Anybody => self.allows_method(method),
+        }
     }
 }
 
 /// What a request may do: what its key is good for; or without one, where none is configured, everything if it
 /// comes from a program on this machine, or from anyone if the server is open on purpose.
 pub(super) fn right<'s>(shared: &'s Shared, exchange: &Exchange<'_>) -> Result<Right<'s>, Reply> {
-    if shared.config.http_api.insecure {
-        return Ok(Right(None));
+    let is_keyless = shared.config.http_api.insecure || shared.api_keys.is_empty();
+    if !is_keyless {
+        return key_of(exchange.request, &shared.api_keys).map(Right::Key);
     }
-    if !shared.api_keys.is_empty() {
-        return key_of(exchange.request, &shared.api_keys).map(|key| Right(Some(key)));
+    if is_local(shared, exchange) {
+        return Ok(Right::Local);
     }
-    if shared.config.is_api_open() || is_local(shared, exchange) {
-        return Ok(Right(None));
+    if shared.config.is_api_open() {
+        return Ok(Right::Anybody);
     }
     let line = "without an API key this is for programs on this machine only: set api_keys";
     Err(Reply::text(403, line).closing())
