@@ -4,8 +4,8 @@
 //! copies from the source, `<n>:<bytes>` inserts, `<checksum>;` ends. Numbers are written with 64
 //! digits, the most significant first.
 //!
-//! The crates for it are not kept up. This one also takes care that a patch of UTF-8 is UTF-8, as the
-//! JSON format needs it: it cuts nothing inside a character.
+//! Written here rather than taken from a crate, since a patch of UTF-8 must be UTF-8, as the JSON format needs
+//! it: it cuts nothing inside a character.
 
 use std::ops::Range;
 
