@@ -231,7 +231,8 @@
 //! | envelope | A publication as a JSON object: offset, kind, data. The words of the subprotocol `longwire.v1` |
 //! | poll, page | A request answered with what its client lacks, at once (short) or when there is something (long); that answer |
 //! | gap | Publications that a client that comes back lacks, and that are not to be had. It is told |
-//! | listener | Who listens in the plain dialect |
+//! | listener | Who listens in the plain dialect, to one channel or several |
+//! | opening, part | Of a listener of several channels: its request while it waits for their owners; one of them |
 //! | command, reply, push | Of the Centrifuge protocol: what a client wants, what came of it, what the server says unasked |
 //! | payload | Data of an application's with its kind, as a message carries it |
 //! | delta, patch | A publication as what differs from the one before; the bytes that say so |

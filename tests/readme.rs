@@ -144,6 +144,7 @@ fn the_close_codes_of_this_server_are_explained() {
         CloseCode::PolicyViolation,
         CloseCode::MessageTooBig,
         CloseCode::TryAgainLater,
+        CloseCode::Expired,
         CloseCode::CannotResume,
         CloseCode::SlowConsumer,
         CloseCode::HeartbeatTimeout,

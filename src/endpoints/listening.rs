@@ -1,6 +1,7 @@
 //! What listening to a channel of the plain dialect can be: a WebSocket, an event stream, lines of JSON, a poll. Which
 //! one it is, the request's headers and its query say.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::hub::{Dialect, Framing, Position, Since};
@@ -17,9 +18,9 @@ use crate::shard::{
 use super::channels::upgrade;
 
 /// The subprotocol in which everything is a JSON object: publications with their offsets, positions, heartbeats.
-const SUBPROTOCOL: &str = "longwire.v1";
+pub(super) const SUBPROTOCOL: &str = "longwire.v1";
 /// The same objects, one a line.
-const NDJSON: &str = "application/x-ndjson";
+pub(super) const NDJSON: &str = "application/x-ndjson";
 const EVENT_STREAM: &str = "text/event-stream";
 const JSON: &str = "application/json";
 
@@ -34,25 +35,34 @@ const WAYS: &str = "listen with a WebSocket upgrade, Accept: text/event-stream, 
 /// Listens to `channel`, if the client may.
 pub(super) fn listen(core: &mut Core, exchange: &Exchange<'_>, channel: Arc<str>) -> Answer {
     let request = exchange.request;
-    if let Err(why) = core.may_listen(&channel, token_of(request).as_deref()) {
-        return Answer::Reply(refusal(why));
-    }
+    let listen = match core.may_listen(&channel, token_of(request).as_deref()) {
+        Ok(expire_at_s) => Listen {
+            channel,
+            dialect: Dialect::Envelope,
+            since: since_of(request),
+            expire_at_s,
+        },
+        Err(why) => return Answer::Reply(refusal(why)),
+    };
     match Way::of(request) {
-        Way::WebSocket => websocket(core, exchange, channel),
-        Way::Events => stream(exchange, channel, Dialect::Verbatim, Framing::Events),
-        Way::Lines => stream(exchange, channel, Dialect::Envelope, Framing::Chunks),
-        Way::Poll { wait_s: 0 } => short_poll(core, exchange, &channel),
-        Way::Poll { wait_s } => long_poll(exchange, channel, wait_s),
-        Way::Unknown => {
-            let reply = Reply::text(426, WAYS).with("Upgrade", "websocket");
-            Answer::Reply(reply.closing())
-        }
+        Way::WebSocket => websocket(core, exchange, listen),
+        Way::Events => stream(listen, Dialect::Verbatim, Framing::Events),
+        Way::Lines => stream(listen, Dialect::Envelope, Framing::Chunks),
+        Way::Poll { wait_s: 0 } => short_poll(core, exchange, &listen.channel),
+        Way::Poll { wait_s } => listening(listen, Carrier::Poll { wait_s }),
+        Way::Unknown => Answer::Reply(nothing_asked()),
     }
+}
+
+/// Answers a request that does not say how it wants to listen.
+pub(super) fn nothing_asked() -> Reply {
+    let reply = Reply::text(426, WAYS).with("Upgrade", "websocket");
+    reply.closing()
 }
 
 /// How a client listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+pub(super) enum Way {
     WebSocket,
     Events,
     Lines,
@@ -61,7 +71,7 @@ enum Way {
 }
 
 impl Way {
-    fn of(request: &Request<'_>) -> Self {
+    pub(super) fn of(request: &Request<'_>) -> Self {
         if !matches!(check_upgrade(request), UpgradeCheck::NotAnUpgrade) {
             return Self::WebSocket;
         }
@@ -88,37 +98,32 @@ impl Way {
     }
 }
 
-fn websocket(core: &Core, exchange: &Exchange<'_>, channel: Arc<str>) -> Answer {
+/// Whether a client that asks for a WebSocket knows the subprotocol.
+pub(super) fn speaks_subprotocol(request: &Request<'_>) -> bool {
+    request.has_token("sec-websocket-protocol", SUBPROTOCOL)
+}
+
+fn websocket(core: &Core, exchange: &Exchange<'_>, listen: Listen) -> Answer {
     let may_publish = core.shared.config.channels.client_publish.iter();
-    let purpose = match may_publish.into_iter().any(|name| **name == *channel) {
+    let purpose = match may_publish
+        .into_iter()
+        .any(|name| **name == *listen.channel)
+    {
         true => Purpose::Publish,
         false => Purpose::Listen,
     };
-    let speaks = exchange
-        .request
-        .has_token("sec-websocket-protocol", SUBPROTOCOL);
-    let (protocol, dialect) = match speaks {
+    let (protocol, dialect) = match speaks_subprotocol(exchange.request) {
         true => (Some(SUBPROTOCOL), Dialect::Envelope),
         false => (None, Dialect::Verbatim),
     };
-    let listen = Listen {
-        channel,
-        dialect,
-        since: since_of(exchange.request),
-    };
     let dialogue = Dialogue::Plain {
         purpose,
-        listen: Some(listen),
+        listen: Some(Listen { dialect, ..listen }),
     };
     upgrade(core, exchange, protocol, dialogue)
 }
 
-fn stream(
-    exchange: &Exchange<'_>,
-    channel: Arc<str>,
-    dialect: Dialect,
-    framing: Framing,
-) -> Answer {
+fn stream(listen: Listen, dialect: Dialect, framing: Framing) -> Answer {
     let content_type = match framing {
         Framing::Events => sse::CONTENT_TYPE,
         _ => NDJSON,
@@ -128,25 +133,10 @@ fn stream(
         content_type,
         preamble: b"",
     };
-    listening(exchange, channel, dialect, carrier)
+    listening(Listen { dialect, ..listen }, carrier)
 }
 
-fn long_poll(exchange: &Exchange<'_>, channel: Arc<str>, wait_s: u32) -> Answer {
-    let carrier = Carrier::Poll { wait_s };
-    listening(exchange, channel, Dialect::Envelope, carrier)
-}
-
-fn listening(
-    exchange: &Exchange<'_>,
-    channel: Arc<str>,
-    dialect: Dialect,
-    carrier: Carrier,
-) -> Answer {
-    let listen = Listen {
-        channel,
-        dialect,
-        since: since_of(exchange.request),
-    };
+fn listening(listen: Listen, carrier: Carrier) -> Answer {
     let dialogue = Dialogue::Plain {
         purpose: Purpose::Listen,
         listen: Some(listen),
@@ -163,10 +153,7 @@ fn short_poll(core: &mut Core, exchange: &Exchange<'_>, channel: &str) -> Answer
         in_pages: true,
     };
     let interval_s = core.poll_interval_s();
-    let known = exchange.request.headers("if-none-match");
-    let known: Vec<String> = known
-        .filter_map(|value| Some(std::str::from_utf8(value).ok()?.to_owned()))
-        .collect();
+    let known = known_tags(exchange.request);
     let mut gathering = Gathering::new(exchange.session);
     gathering.ask(core, channel, Question::Recover(wish));
     gathering.reply(move |answers| {
@@ -175,9 +162,9 @@ fn short_poll(core: &mut Core, exchange: &Exchange<'_>, channel: &str) -> Answer
         };
         let tag = entity_tag(recovery.position);
         let reply = if knows(&known, &tag) {
-            bodiless(304, recovery.position)
+            bodiless(304, position_text(recovery.position))
         } else if since.is_none() && recovery.publications.is_empty() {
-            bodiless(204, recovery.position)
+            bodiless(204, position_text(recovery.position))
         } else {
             let page = Page {
                 position: recovery.position,
@@ -186,20 +173,33 @@ fn short_poll(core: &mut Core, exchange: &Exchange<'_>, channel: &str) -> Answer
             };
             page.reply()
         };
-        reply
-            .with("ETag", tag)
-            .with("Cache-Control", "no-cache")
-            .with("Poll-Interval", interval_s.to_string())
+        polled(reply, tag, interval_s)
     })
 }
 
-fn bodiless(status: u16, position: Position) -> Reply {
+/// The answer to a short poll, with what a client may keep of it and when it may ask again.
+pub(super) fn polled(reply: Reply, tag: String, interval_s: u32) -> Reply {
+    reply
+        .with("ETag", tag)
+        .with("Cache-Control", "no-cache")
+        .with("Poll-Interval", interval_s.to_string())
+}
+
+/// The lines of `If-None-Match`.
+pub(super) fn known_tags(request: &Request<'_>) -> Vec<String> {
+    let known = request.headers("if-none-match");
+    known
+        .filter_map(|value| Some(std::str::from_utf8(value).ok()?.to_owned()))
+        .collect()
+}
+
+pub(super) fn bodiless(status: u16, position: String) -> Reply {
     Reply {
         content_type: "",
         body: bytes::Bytes::new(),
         ..Reply::text(status, "")
     }
-    .with(POSITION_HEADER, position_text(position))
+    .with(POSITION_HEADER, position)
 }
 
 /// Names what an answer says: the same position, the same answer.
@@ -209,7 +209,7 @@ fn entity_tag(position: Position) -> String {
 }
 
 /// Whether `If-None-Match` names `tag`, weakly or not (RFC 9110 section 13.1.2).
-fn knows(known: &[String], tag: &str) -> bool {
+pub(super) fn knows(known: &[String], tag: &str) -> bool {
     let tags = known.iter().flat_map(|line| line.split(','));
     tags.map(|known| known.trim().trim_start_matches("W/"))
         .any(|known| known == tag || known == "*")
@@ -218,12 +218,7 @@ fn knows(known: &[String], tag: &str) -> bool {
 /// Up to where the client has everything. What it says last counts: an event stream that comes back asks for the same
 /// URL, and names the newest event in a header, or where it may not, in the query.
 fn since_of(request: &Request<'_>) -> Option<Since> {
-    let text = request
-        .header("last-event-id")
-        .map(std::borrow::Cow::Borrowed)
-        .or_else(|| request.query_param("lastEventId"))
-        .or_else(|| request.query_param("since"))
-        .filter(|text| !text.is_empty())?;
+    let text = since_text(request)?;
     Some(match Cursor::parse(&text) {
         Some(cursor) => Since::from_text(cursor.epoch, cursor.offset),
         // A position of nobody knows what: nothing follows it.
@@ -231,8 +226,18 @@ fn since_of(request: &Request<'_>) -> Option<Since> {
     })
 }
 
+/// The position a request names; `None` if it names none.
+pub(super) fn since_text<'r>(request: &'r Request<'_>) -> Option<Cow<'r, str>> {
+    request
+        .header("last-event-id")
+        .map(Cow::Borrowed)
+        .or_else(|| request.query_param("lastEventId"))
+        .or_else(|| request.query_param("since"))
+        .filter(|text| !text.is_empty())
+}
+
 /// The client's token: of a header, of the query, where a page's WebSocket has no headers, or of a cookie.
-fn token_of(request: &Request<'_>) -> Option<String> {
+pub(super) fn token_of(request: &Request<'_>) -> Option<String> {
     let bearer = request.header("authorization").and_then(|value| {
         let (scheme, token) = value.split_once(' ')?;
         let is_bearer = scheme.eq_ignore_ascii_case("bearer");
@@ -254,7 +259,7 @@ fn cookie(request: &Request<'_>, name: &str) -> Option<String> {
     Some(value.trim_matches('"').to_owned())
 }
 
-fn refusal(why: MayNotListen) -> Reply {
+pub(super) fn refusal(why: MayNotListen) -> Reply {
     let (status, line) = match why {
         MayNotListen::NoSuchNamespace => (404, "no such namespace"),
         MayNotListen::BadName => (400, "channel name not allowed"),

@@ -14,6 +14,7 @@ mod echo;
 mod listening;
 mod operations;
 mod publishing;
+mod several;
 mod sockjs;
 #[cfg(feature = "test-hooks")]
 mod test_hooks;
@@ -88,6 +89,13 @@ const ROUTES: &[Route] = &[
         pages: Pages::AllowedMayRead,
         admit: channels::admit,
         answer: channels::answer,
+    },
+    Route {
+        path: Path::Is("/channels"),
+        methods: READ,
+        pages: Pages::AllowedMayRead,
+        admit: several::admit,
+        answer: several::answer,
     },
     Route {
         path: Path::Is("/connection/websocket"),

@@ -27,6 +27,11 @@ pub enum Dialect {
     Verbatim,
     /// A JSON object with its data, kind and offset.
     Envelope,
+    /// Its data as an event of the channel's name, for a listener of several. The event's id depends on the listener,
+    /// and is put in for each.
+    NamedVerbatim,
+    /// An envelope that names the channel, for a listener of several.
+    NamedEnvelope,
     /// A Centrifuge push in JSON.
     Json,
     /// The same for a subscriber of deltas that has no publication yet to which they could refer.
@@ -145,6 +150,14 @@ impl Encoding {
 }
 
 impl Encoding {
+    /// Whether its subscriber listens to several channels of the plain dialect.
+    pub fn is_named(self) -> bool {
+        matches!(
+            self.dialect,
+            Dialect::NamedVerbatim | Dialect::NamedEnvelope
+        )
+    }
+
     /// Of a subscriber of deltas that lost what they refer to: the form without. `None` for everybody else.
     pub fn without_base(self) -> Option<Self> {
         let dialect = match self.dialect {

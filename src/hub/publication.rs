@@ -160,7 +160,7 @@ pub struct Position {
 
 impl Position {
     /// Of a channel whose owner has not said where it is.
-    pub(super) const UNKNOWN: Self = Self {
+    pub const UNKNOWN: Self = Self {
         epoch: Epoch::FOREIGN,
         offset: 0,
     };

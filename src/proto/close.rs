@@ -24,6 +24,8 @@ pub enum CloseCode {
     InternalError = 1011,
     /// This side is overloaded; the peer may come back later.
     TryAgainLater = 1013,
+    /// The peer's token has ended: the code of the Centrifuge protocol for it (private use).
+    Expired = 3005,
     /// The peer wants to go on from where nothing is known any more (private use).
     CannotResume = 4003,
     /// The peer does not read fast enough (private use).

@@ -71,6 +71,17 @@ pub fn parse_channel_cursors(text: &str, channels_max: usize) -> Option<Vec<(Str
     Some(cursors)
 }
 
+/// The longest a cursor over these channels gets, in bytes, with epochs as this server makes them.
+pub fn cursor_bytes_max<'n>(channels: impl Iterator<Item = &'n str>) -> usize {
+    // An equals sign, 16 digits of an epoch, a colon, 20 of an offset, a comma.
+    let name = |channel| {
+        utf8_percent_encode(channel, ESCAPED)
+            .map(str::len)
+            .sum::<usize>()
+    };
+    channels.map(|channel| name(channel) + 39).sum()
+}
+
 fn is_epoch(text: &str) -> bool {
     let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     (1..=EPOCH_BYTES_MAX).contains(&text.len()) && text.bytes().all(is_letter)
@@ -136,6 +147,23 @@ mod tests {
         for text in ["", ",", "a=e:1,", "=e:1", "e:1", "%ff=e:1"] {
             assert_eq!(parse_channel_cursors(text, 9), None, "{text}");
         }
+    }
+
+    #[test]
+    fn no_cursor_is_longer_than_was_reckoned() {
+        let mut text = String::new();
+        for channel in ["a", "\u{fc}:b"] {
+            let cursor = Cursor {
+                epoch: "0123456789abcdef",
+                offset: u64::MAX,
+            };
+            append_channel_cursor(&mut text, channel, cursor);
+        }
+        // But for the comma that does not follow the last.
+        assert_eq!(
+            cursor_bytes_max(["a", "\u{fc}:b"].into_iter()),
+            text.len() + 1
+        );
     }
 
     proptest! {

@@ -2,27 +2,68 @@
 
 use crate::proto::centrifuge::{PayloadKind, PayloadRef};
 
-/// Appends a publication: `{"offset":7,"kind":"json","data":…}`. JSON is embedded without line feeds, text is a
-/// string, binary a string of base64.
-pub fn append_publication(out: &mut Vec<u8>, offset: u64, data: PayloadRef<'_>) {
+/// Appends a publication: `{"offset":7,"kind":"json","data":…}`, with `"channel":"…"` before it for a listener of
+/// several. JSON is embedded without line feeds, text is a string, binary a string of base64.
+pub fn append_publication(
+    out: &mut Vec<u8>,
+    channel: Option<&str>,
+    offset: u64,
+    data: PayloadRef<'_>,
+) {
     let kind = match data.kind {
         PayloadKind::Json => "json",
         PayloadKind::Text => "text",
         PayloadKind::Binary => "binary",
     };
-    out.extend_from_slice(
-        format!("{{\"offset\":{offset},\"kind\":\"{kind}\",\"data\":").as_bytes(),
-    );
+    begin(out, channel);
+    out.extend_from_slice(format!("\"offset\":{offset},\"kind\":\"{kind}\",\"data\":").as_bytes());
     super::centrifuge::append_json(out, data);
     out.push(b'}');
 }
 
-/// Appends where a listener stands: `{"subscribed":{"epoch":"…","offset":7,"recovered":true}}`. `recovered` is
-/// whether everything after the position it named follows.
-pub fn append_subscribed(out: &mut Vec<u8>, epoch: &str, offset: u64, recovered: bool) {
-    let text = format!(
-        "{{\"subscribed\":{{\"epoch\":\"{epoch}\",\"offset\":{offset},\"recovered\":{recovered}}}}}"
-    );
+/// Appends where a listener stands: `{"subscribed":{"epoch":"…","offset":7,"recovered":true}}`, with `"channel":"…"`
+/// before it for a listener of several. `recovered` is whether everything after the position it named follows.
+pub fn append_subscribed(
+    out: &mut Vec<u8>,
+    channel: Option<&str>,
+    epoch: &str,
+    offset: u64,
+    recovered: bool,
+) {
+    begin(out, channel);
+    out.extend_from_slice(b"\"subscribed\":");
+    append_standing(out, epoch, offset, recovered);
+    out.push(b'}');
+}
+
+/// Appends what a listener of several channels is told of one of them in words of its own: `{"channel":"…"}`, and
+/// `"data":"…"` with what is not text, in base64.
+pub fn append_about(out: &mut Vec<u8>, channel: &str, binary: Option<&[u8]>) {
+    out.extend_from_slice(b"{\"channel\":");
+    append_text(out, channel);
+    if let Some(bytes) = binary {
+        out.extend_from_slice(b",\"data\":");
+        super::centrifuge::append_json(out, PayloadRef::binary(bytes));
+    }
+    out.push(b'}');
+}
+
+/// The beginning of an object, which names the channel if there are several.
+fn begin(out: &mut Vec<u8>, channel: Option<&str>) {
+    out.push(b'{');
+    if let Some(channel) = channel {
+        out.extend_from_slice(b"\"channel\":");
+        append_text(out, channel);
+        out.push(b',');
+    }
+}
+
+fn append_text(out: &mut Vec<u8>, text: &str) {
+    super::centrifuge::append_json(out, PayloadRef::text(text.as_bytes()));
+}
+
+fn append_standing(out: &mut Vec<u8>, epoch: &str, offset: u64, recovered: bool) {
+    let text = format!("{{\"epoch\":\"{epoch}\",\"offset\":{offset},\"recovered\":{recovered}}}");
     out.extend_from_slice(text.as_bytes());
 }
 
@@ -38,6 +79,37 @@ pub fn append_page(out: &mut Vec<u8>, epoch: &str, offset: u64, recovered: bool,
         "{{\"epoch\":\"{epoch}\",\"offset\":{offset},\"recovered\":{recovered},\"publications\":["
     );
     out.extend_from_slice(text.as_bytes());
+    out.extend_from_slice(parts.strip_suffix(b",").unwrap_or(parts));
+    out.extend_from_slice(b"]}");
+}
+
+/// Where a listener of several channels stands in one of them, after an answer to a poll.
+#[derive(Clone, Debug)]
+pub struct Standing<'a> {
+    /// The channel's name.
+    pub channel: &'a str,
+    /// Its epoch.
+    pub epoch: String,
+    /// Up to where the client has everything.
+    pub offset: u64,
+    /// Whether nothing is missing before what the answer brings.
+    pub recovered: bool,
+}
+
+/// Appends the answer to a poll of several channels:
+/// `{"channels":{"…":{"epoch":"…","offset":7,"recovered":true},…},"publications":[…]}`. Each of the publications in
+/// `parts` has a comma behind it.
+pub fn append_pages(out: &mut Vec<u8>, standings: &[Standing<'_>], parts: &[u8]) {
+    out.extend_from_slice(b"{\"channels\":{");
+    for (index, standing) in standings.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        append_text(out, standing.channel);
+        out.push(b':');
+        append_standing(out, &standing.epoch, standing.offset, standing.recovered);
+    }
+    out.extend_from_slice(b"},\"publications\":[");
     out.extend_from_slice(parts.strip_suffix(b",").unwrap_or(parts));
     out.extend_from_slice(b"]}");
 }
@@ -58,7 +130,7 @@ mod tests {
 
     fn publication(data: PayloadRef<'_>) -> String {
         let mut out = Vec::new();
-        append_publication(&mut out, 7, data);
+        append_publication(&mut out, None, 7, data);
         String::from_utf8(out).unwrap()
     }
 
@@ -75,6 +147,34 @@ mod tests {
         append_disconnect(&mut out, 1001, "server is going away", 500);
         let said: serde_json::Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(said["disconnect"]["retry_after_ms"], 500);
+    }
+
+    #[test]
+    fn of_several_channels_each_is_named() {
+        let mut out = Vec::new();
+        append_publication(&mut out, Some("a\"b"), 7, PayloadRef::json(b"1"));
+        assert_eq!(
+            out,
+            br#"{"channel":"a\"b","offset":7,"kind":"json","data":1}"#
+        );
+        out.clear();
+        append_subscribed(&mut out, Some("a"), "e", 7, false);
+        let expected = r#"{"channel":"a","subscribed":{"epoch":"e","offset":7,"recovered":false}}"#;
+        assert_eq!(out, expected.as_bytes());
+        out.clear();
+        append_about(&mut out, "a", Some(b"\xff\n"));
+        assert_eq!(out, br#"{"channel":"a","data":"/wo="}"#);
+        let standing = |channel| Standing {
+            channel,
+            epoch: "e".to_owned(),
+            offset: 7,
+            recovered: true,
+        };
+        out.clear();
+        append_pages(&mut out, &[standing("a"), standing("b")], b"1,2,");
+        let page: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(page["channels"]["b"]["offset"], 7);
+        assert_eq!(page["publications"], serde_json::json!([1, 2]));
     }
 
     #[test]

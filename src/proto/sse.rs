@@ -8,6 +8,9 @@ pub const GAP_EVENT: &str = "longwire.gap";
 /// The event of a publication that is not text, and comes as base64.
 pub const BINARY_EVENT: &str = "longwire.binary";
 
+/// The event that says that the stream ends now, and why.
+pub const DISCONNECT_EVENT: &str = "longwire.disconnect";
+
 /// One event.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Event<'a> {

@@ -700,7 +700,7 @@ impl Core {
     /// How a session's messages are framed, and the window of those that are compressed.
     pub(super) fn framing_of(&self, key: Key) -> (Framing, u8) {
         match self.stage(key) {
-            Some(Stage::Stream(stream)) => (stream.framing, 0),
+            Some(Stage::Stream(stream)) => (stream.framing(), 0),
             Some(Stage::Polled(_)) => (Framing::SockJsItems, 0),
             Some(Stage::WebSocket(websocket)) => {
                 let deflate = websocket.extras.as_ref();

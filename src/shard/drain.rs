@@ -1,11 +1,13 @@
 //! The orderly stop: sessions are closed a few at a time.
 
-use crate::hub::Key;
+use crate::hub::{Framing, Key};
 use crate::metrics::CloseReason;
 use crate::proto::centrifuge::Disconnect;
 use crate::proto::close::CloseCode;
 use crate::proto::envelope;
 use crate::proto::frame::Opcode;
+use crate::proto::http::append_chunk;
+use crate::proto::sse;
 
 use super::session::Stage;
 use super::{Core, Reply};
@@ -77,8 +79,35 @@ impl Core {
         }
     }
 
+    /// The token of a listener has ended, and so does what it was good for: with Close 3005, as to Centrifuge clients,
+    /// or in the words of its stream.
+    pub(super) fn expire_listener(&mut self, key: Key) {
+        let (code, text, reason) = (CloseCode::Expired, "token expired", CloseReason::Expired);
+        self.say_goodbye(key, code, text);
+        match self.stage(key) {
+            Some(Stage::WebSocket(_)) => self.close(key, code, text, reason),
+            Some(Stage::Stream(stream)) => {
+                if stream.framing() == Framing::Events {
+                    let mut event = Vec::new();
+                    let data = format!("{{\"code\":{},\"reason\":\"{text}\"}}", code.code());
+                    let disconnect = sse::Event {
+                        id: None,
+                        event: Some(sse::DISCONNECT_EVENT),
+                        data: data.as_bytes(),
+                    };
+                    sse::append_event(&mut event, &disconnect);
+                    let mut chunk = Vec::new();
+                    append_chunk(&mut chunk, &event);
+                    self.send(key, chunk);
+                }
+                self.end_stream(key, reason);
+            }
+            _ => {}
+        }
+    }
+
     /// Tells a client of the plain dialect that its connection ends, if its form has words for that.
-    fn say_goodbye(&mut self, key: Key, text: &str) {
+    fn say_goodbye(&mut self, key: Key, code: CloseCode, text: &str) {
         let Some(session) = self.sessions.get(key) else {
             return;
         };
@@ -87,8 +116,7 @@ impl Core {
         }
         let retry_after_ms = self.random.u32(100..RETRY_SPREAD_MS);
         let mut message = Vec::new();
-        let code = CloseCode::GoingAway.code();
-        envelope::append_disconnect(&mut message, code, text, retry_after_ms);
+        envelope::append_disconnect(&mut message, code.code(), text, retry_after_ms);
         self.say_as(key, Opcode::Text, &message);
     }
 
@@ -109,12 +137,12 @@ impl Core {
                 true
             }
             Stage::Stream(_) => {
-                self.say_goodbye(key, farewell.text);
+                self.say_goodbye(key, CloseCode::GoingAway, farewell.text);
                 self.end_stream(key, reason);
                 true
             }
             Stage::WebSocket(_) => {
-                self.say_goodbye(key, farewell.text);
+                self.say_goodbye(key, CloseCode::GoingAway, farewell.text);
                 self.close(key, CloseCode::GoingAway, farewell.text, reason);
                 true
             }

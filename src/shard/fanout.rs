@@ -19,7 +19,7 @@ use super::client::Progress;
 use super::inbox::Message;
 use super::places::has_ids;
 use super::send::Sent;
-use super::session::Stage;
+use super::session::{Session, Stage};
 
 /// A pass over more subscribers than these waits for the baton, where shards share cores.
 const SHORT_PASS: usize = 256;
@@ -179,11 +179,18 @@ impl Core {
         if let Some(after_first) = encoding.after_first() {
             subscription.encoding = after_first;
         }
+        let publications = pass.batch.publications_of(slot);
         if matches!(session.stage, Stage::Poll(_)) {
-            let publications = pass.batch.publications_of(slot);
             self.metrics.deliveries.add(u64::from(publications));
             self.metrics.sends.add(1);
-            return self.answer_poll(key, &frames, publications, Some(pass.position));
+            let moved = Some((pass.channel.slot, pass.position));
+            return self.answer_poll(key, &frames, publications, moved);
+        }
+        if encoding.is_named() {
+            let (slot, position) = (pass.channel.slot, pass.position);
+            let frames = frames.into_owned();
+            let frames = self.for_listener(key, slot, position, encoding, frames);
+            return self.send_several(key, &frames, publications, now_s);
         }
         if pass.batch.backlog() != Backlog::Kept && !has_ids(encoding) {
             return self.deliver_or_drop(key, pass.channel, &pass.batch, encoding, now_s);
@@ -194,7 +201,6 @@ impl Core {
         if has_ids(encoding) {
             frames = Cow::Owned(self.with_id(key, pass.channel.slot, pass.position, &frames));
         }
-        let publications = pass.batch.publications_of(slot);
         if self.shared.config.fanout.coalesce || encoding.framing != Framing::WebSocket {
             return self.send_publications(key, &frames, publications, now_s);
         }
@@ -203,6 +209,24 @@ impl Core {
         while !frames.is_empty() {
             let frame = frames.split_to(frame_end(&frames, 1));
             self.send_publications(key, &frame, 1, now_s);
+        }
+    }
+
+    /// Sends a listener of several channels what is for it, now or when its request is answered.
+    fn send_several(&mut self, key: Key, frames: &Bytes, publications: u32, now_s: u32) {
+        if self.opening(key).is_some() {
+            return self.keep_for_opening(key, frames);
+        }
+        match self
+            .sessions
+            .get(key)
+            .is_some_and(Session::has_server_window)
+        {
+            true => {
+                let frames = self.compress_for(key, frames);
+                self.send_publications(key, &frames, publications, now_s);
+            }
+            false => self.send_publications(key, frames, publications, now_s),
         }
     }
 

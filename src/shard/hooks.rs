@@ -143,7 +143,7 @@ impl Core {
 
     fn transport_of(&self, key: Key, client: &Client) -> &'static str {
         let framing = match self.stage(key) {
-            Some(Stage::Stream(stream)) => stream.framing,
+            Some(Stage::Stream(stream)) => stream.framing(),
             Some(Stage::Polled(_)) => Framing::SockJsItems,
             _ => Framing::WebSocket,
         };

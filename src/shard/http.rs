@@ -8,6 +8,7 @@ use crate::proto::http::{
 };
 use crate::proto::proxy::{NotAProxyHeader, ProxiedClient, parse_proxy_header};
 
+use super::several::{Opening, Several};
 use super::upgrade::Awaiting;
 use super::{Headers, Reply, gather};
 
@@ -63,6 +64,8 @@ pub(super) enum Phase {
     },
     /// The owner of a channel has yet to say that it delivers here, or what was missed.
     AwaitJoined(Box<Awaiting>),
+    /// The owners of several channels have.
+    AwaitSeveral(Box<Opening>),
 }
 
 /// What follows the answer on this connection.
@@ -161,8 +164,19 @@ impl HttpStage {
     pub fn is_paused(&self) -> bool {
         matches!(
             self.phase,
-            Phase::AwaitPublished { .. } | Phase::Await { .. } | Phase::AwaitJoined(_)
+            Phase::AwaitPublished { .. }
+                | Phase::Await { .. }
+                | Phase::AwaitJoined(_)
+                | Phase::AwaitSeveral(_)
         )
+    }
+
+    /// Where its client stands in several channels, while the request for them waits.
+    pub fn opening_mut(&mut self) -> Option<&mut Several> {
+        match &mut self.phase {
+            Phase::AwaitSeveral(opening) => Some(opening.several_mut()),
+            _ => None,
+        }
     }
 
     /// True if no request has begun.
@@ -224,9 +238,10 @@ impl HttpStage {
                     _ => Ok(Progress::More),
                 }
             }
-            Phase::AwaitPublished { .. } | Phase::Await { .. } | Phase::AwaitJoined(_) => {
-                Ok(Progress::More)
-            }
+            Phase::AwaitPublished { .. }
+            | Phase::Await { .. }
+            | Phase::AwaitJoined(_)
+            | Phase::AwaitSeveral(_) => Ok(Progress::More),
         }
     }
 

@@ -21,36 +21,73 @@ pub enum MayNotListen {
 }
 
 impl Core {
-    /// Whether the holder of `token`, of a connection or of a subscription, may listen to a channel.
+    /// Whether the holder of `token`, of a connection or of a subscription, may listen to a channel: until when, in
+    /// Unix seconds; 0 for ever.
     ///
     /// # Errors
     /// Why not.
-    pub fn may_listen(&self, channel: &str, token: Option<&str>) -> Result<(), MayNotListen> {
-        let config = &self.shared.config;
-        if config.is_open_to_listeners() {
-            return Ok(());
+    pub fn may_listen(&self, channel: &str, token: Option<&str>) -> Result<i64, MayNotListen> {
+        self.may_listen_to(&[channel], token)
+    }
+
+    /// The same for several channels, to all of them.
+    ///
+    /// # Errors
+    /// Why not to the first one of those refused.
+    pub fn may_listen_to<C: AsRef<str>>(
+        &self,
+        channels: &[C],
+        token: Option<&str>,
+    ) -> Result<i64, MayNotListen> {
+        if self.shared.config.is_open_to_listeners() {
+            return Ok(0);
         }
+        // A token of a connection is looked at once.
+        let mut user = None;
+        let mut expire_at_s = 0;
+        for channel in channels {
+            let channel_s = self.may_listen_as(channel.as_ref(), token, &mut user)?;
+            expire_at_s = match (expire_at_s, channel_s) {
+                (0, other) | (other, 0) => other,
+                (some, other) => some.min(other),
+            };
+        }
+        Ok(expire_at_s)
+    }
+
+    fn may_listen_as(
+        &self,
+        channel: &str,
+        token: Option<&str>,
+        user: &mut Option<(String, i64)>,
+    ) -> Result<i64, MayNotListen> {
+        let config = &self.shared.config;
         let options = config.channel.resolve(channel);
         let options = options.map_err(|_| MayNotListen::NoSuchNamespace)?;
         let name = config.channel.check_name(channel, options);
         name.map_err(|_| MayNotListen::BadName)?;
         let Some(token) = token else {
             return match self.may_subscribe(channel, "", options) {
-                true => Ok(()),
+                true => Ok(0),
                 false => Err(MayNotListen::TokenMissing),
             };
         };
-        let user = match self.check_token(channel, token)? {
-            Holder::Subscriber => return Ok(()),
-            Holder::User(user) => user,
-        };
-        match self.may_subscribe(channel, &user, options) {
-            true => Ok(()),
-            false => Err(MayNotListen::Denied),
+        if user.is_none() {
+            match self.check_token(channel, token)? {
+                (Holder::Subscriber, expire_at_s) => return Ok(expire_at_s),
+                (Holder::User(name), expire_at_s) => *user = Some((name, expire_at_s)),
+            }
+        }
+        match user {
+            Some((user, expire_at_s)) if self.may_subscribe(channel, user, options) => {
+                Ok(*expire_at_s)
+            }
+            _ => Err(MayNotListen::Denied),
         }
     }
 
-    fn check_token(&self, channel: &str, token: &str) -> Result<Holder, MayNotListen> {
+    /// Whose token it is, and when it ends in Unix seconds; 0 for never.
+    fn check_token(&self, channel: &str, token: &str) -> Result<(Holder, i64), MayNotListen> {
         let now_s = unix_ms() / 1000;
         let revocations = &self.tokens.revocations;
         let granted = self.tokens.subscribe.verify_listener(token, channel, now_s);
@@ -73,7 +110,7 @@ impl Core {
         };
         match is_revoked || expire_at_s.is_some_and(|expire_s| expire_s <= now_s) {
             true => Err(MayNotListen::TokenRefused),
-            false => Ok(holder),
+            false => Ok((holder, expire_at_s.unwrap_or(0))),
         }
     }
 }
@@ -135,8 +172,8 @@ mod tests {
     fn without_configuration_everybody_may_listen_to_everything() {
         with_cores(1, Config::default(), |bed| {
             for channel in ["a", "$b", "c:d", "e#42", "ü"] {
-                assert_eq!(bed.cores[0].may_listen(channel, None), Ok(()));
-                assert_eq!(bed.cores[0].may_listen(channel, Some("?")), Ok(()));
+                assert_eq!(bed.cores[0].may_listen(channel, None), Ok(0));
+                assert_eq!(bed.cores[0].may_listen(channel, Some("?")), Ok(0));
             }
         });
     }
@@ -149,10 +186,10 @@ mod tests {
             let denied = Err(MayNotListen::Denied);
             for (channel, by_nobody, by_anonymous, by_user) in [
                 ("a", missing, denied, denied),
-                ("open:a", missing, denied, Ok(())),
-                ("public:a", Ok(()), Ok(()), Ok(())),
+                ("open:a", missing, denied, Ok(0)),
+                ("public:a", Ok(0), Ok(0), Ok(0)),
                 ("$public:a", missing, denied, denied),
-                ("limited:a#41,42", missing, denied, Ok(())),
+                ("limited:a#41,42", missing, denied, Ok(0)),
                 ("limited:a#41", missing, denied, denied),
             ] {
                 assert_eq!(core.may_listen(channel, None), by_nobody, "{channel}");
@@ -167,10 +204,105 @@ mod tests {
     }
 
     #[test]
+    fn a_token_is_good_for_several_channels_until_the_first_ends() {
+        with_core(|core| {
+            let user = token(r#"{"sub":"42","exp":4000000000}"#);
+            let names = ["public:a", "open:a", "limited:a#42"];
+            assert_eq!(core.may_listen_to(&names, Some(&user)), Ok(4_000_000_000));
+            assert_eq!(
+                core.may_listen_to(&names, None),
+                Err(MayNotListen::TokenMissing)
+            );
+            let names = ["public:a", "limited:a#41"];
+            assert_eq!(
+                core.may_listen_to(&names, Some(&user)),
+                Err(MayNotListen::Denied)
+            );
+            let own = token(r#"{"sub":"42","channel":"$a"}"#);
+            assert_eq!(core.may_listen_to(&["$a"], Some(&own)), Ok(0));
+            assert_eq!(
+                core.may_listen_to(&["$a", "open:a"], Some(&own)),
+                Err(MayNotListen::Denied)
+            );
+        });
+    }
+
+    /// What a listener with a token that ends in ten seconds is sent before its connection ends.
+    fn told_until_the_end(request: impl Fn(&str) -> String) -> String {
+        use std::io::Read;
+        let mut told = Vec::new();
+        let mut config = Config::default();
+        config.client.token.hmac_secret_key = SECRET.to_owned();
+        config.channel.without_namespace = ChannelOptions {
+            allow_subscribe_for_client: true,
+            ..ChannelOptions::default()
+        };
+        with_cores(1, config, |bed| {
+            let expire_at_s = unix_ms() / 1000 + 10;
+            let token = token(&format!(r#"{{"sub":"42","exp":{expire_at_s}}}"#));
+            let mut client = bed.connect(0);
+            bed.say(&mut client, request(&token).as_bytes());
+            bed.pass_seconds(8);
+            assert_eq!(bed.cores[0].metrics.subscriptions.get(), 1);
+            bed.pass_seconds(5);
+            assert_eq!(bed.cores[0].metrics.subscriptions.get(), 0);
+            bed.pass_seconds(10);
+            client.socket.set_nonblocking(true).unwrap();
+            let _ = client.socket.read_to_end(&mut told);
+        });
+        String::from_utf8_lossy(&told).into_owned()
+    }
+
+    #[test]
+    fn what_a_token_was_good_for_ends_with_it() {
+        let get = |path: &str, header: &str, token: &str| {
+            format!(
+                "GET {path} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {token}\r\n{header}\r\n"
+            )
+        };
+        let end = "\r\n0\r\n\r\n";
+        for path in ["/channels/a", "/channels?channel=a"] {
+            let told =
+                told_until_the_end(|token| get(path, "Accept: text/event-stream\r\n", token));
+            let event = "event: longwire.disconnect\ndata: {\"code\":3005,\"reason\":\"token expired\"}\n\n";
+            assert!(told.ends_with(&format!("{event}{end}")), "{told}");
+            let told =
+                told_until_the_end(|token| get(path, "Accept: application/x-ndjson\r\n", token));
+            assert!(told.contains("{\"disconnect\":{\"code\":3005,"), "{told}");
+            assert!(told.ends_with(end), "{told}");
+            let told = told_until_the_end(|token| {
+                get(
+                    &format!(
+                        "{path}{}wait=60",
+                        if path.contains('?') { "&" } else { "?" }
+                    ),
+                    "",
+                    token,
+                )
+            });
+            assert!(told.ends_with("\"publications\":[]}"), "{told}");
+        }
+        let socket = |token: &str| {
+            let request = crate::shard::testing::upgrade("/channels/a");
+            request.trim_end().to_owned() + "\r\nAuthorization: Bearer " + token + "\r\n\r\n"
+        };
+        let told = told_until_the_end(socket);
+        assert!(told.contains("token expired"), "{told}");
+        let told = told_until_the_end(|token| {
+            let request = crate::shard::testing::upgrade("/channels?channel=a");
+            request.trim_end().to_owned()
+                + "\r\nSec-WebSocket-Protocol: longwire.v1\r\nAuthorization: Bearer "
+                + token
+                + "\r\n\r\n"
+        });
+        assert!(told.contains("{\"disconnect\":{\"code\":3005,"), "{told}");
+    }
+
+    #[test]
     fn a_subscription_token_is_good_for_its_channel_while_it_lasts() {
         with_core(|core| {
             let own = token(r#"{"sub":"42","channel":"$a"}"#);
-            assert_eq!(core.may_listen("$a", Some(&own)), Ok(()));
+            assert_eq!(core.may_listen("$a", Some(&own)), Ok(0));
             assert_eq!(core.may_listen("$b", Some(&own)), Err(MayNotListen::Denied));
             let refused = Err(MayNotListen::TokenRefused);
             let old = token(r#"{"sub":"42","channel":"$a","exp":1000}"#);

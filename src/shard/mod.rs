@@ -14,6 +14,7 @@
 //! | `requests`, `http` | of an HTTP connection: requests, answers |
 //! | `upgrade` | what an HTTP connection becomes: a WebSocket, a response that goes on |
 //! | `poll` | requests that wait for a publication |
+//! | `several` | listeners of several channels on one connection |
 //! | `frames` | of a WebSocket: messages, and what they lead to |
 //! | `send` | bytes out: the one outbox and how a session ends |
 //! | `channels` | who hears of which channel, and the traffic between shards |
@@ -81,6 +82,7 @@ mod scribe;
 mod secrets;
 mod send;
 mod session;
+mod several;
 mod snapshot;
 mod subscriptions;
 mod talk;
@@ -146,10 +148,11 @@ pub use gather::{Awaiting, Gathering};
 pub use http::PublishReply;
 pub use inbox::{Allowance, Asker, Inbox, Link, Message, Ports, connect};
 pub use listeners::MayNotListen;
-pub use poll::{POSITION_HEADER, Page, page_parts, position_text};
+pub use poll::{POSITION_HEADER, Page, append_parts, page_parts, position_text};
 pub use polled::Polling;
 pub use publish::{PublishOptions, Submission, Submitted};
 pub use session::Purpose;
+pub use several::{ListenSeveral, Wish, pages_reply};
 pub use snapshot::Piece;
 pub use tasks::{Door, Inheritance, Opening, Reporter, ShardEvent, Turn, run};
 pub use upgrade::{Carrier, Dialogue, Listen, NewClient, Upgrade};

@@ -19,7 +19,8 @@ use super::http::{ConnectionPlan, HttpStage};
 use super::requests::After;
 use super::scribe::payload;
 use super::session::Stage;
-use super::upgrade::{Heard, Listen};
+use super::several::Several;
+use super::upgrade::{Heard, HeardOne, Listen};
 use super::{Core, Reply};
 
 /// Names the position an answer to a poll leads to, as `epoch:offset`.
@@ -36,6 +37,9 @@ const PARTS: Encoding = Encoding {
     selection: Selection::ALL,
 };
 
+/// Of a poll of several channels, which has a position in each.
+const NOWHERE: Position = Position::UNKNOWN;
+
 /// A connection whose request waits for a publication: what is needed to go on with it.
 pub(super) struct PollStage {
     answer_headers: Box<[(&'static str, String)]>,
@@ -51,6 +55,8 @@ pub(super) struct PollStage {
     is_proxy: bool,
     is_last: bool,
     connection: ConnectionPlan,
+    /// Where the client stands in its channels, if they are several.
+    pub several: Option<Box<Several>>,
 }
 
 const _: () = assert!(size_of::<PollStage>() <= 96);
@@ -100,12 +106,17 @@ pub fn position_text(position: Position) -> String {
 /// Publications as the parts of a [`Page`].
 pub fn page_parts(publications: &[Publication]) -> Vec<u8> {
     let mut parts = Vec::new();
+    append_parts(&mut parts, None, publications);
+    parts
+}
+
+/// Appends publications as the parts of a page, of several channels with their channel's name.
+pub fn append_parts(parts: &mut Vec<u8>, channel: Option<&str>, publications: &[Publication]) {
     for publication in publications {
         let data = payload(publication.kind, &publication.data);
-        envelope::append_publication(&mut parts, publication.offset, data);
+        envelope::append_publication(parts, channel, publication.offset, data);
         parts.push(b',');
     }
-    parts
 }
 
 impl Core {
@@ -115,7 +126,7 @@ impl Core {
         key: Key,
         http: &mut HttpStage,
         listen: &Listen,
-        heard: &Heard,
+        heard: &HeardOne,
     ) -> Option<After> {
         let recovery = heard.recovery.as_ref();
         let is_gap = listen.since.is_some() && !recovery.is_some_and(|known| known.recovered);
@@ -145,7 +156,7 @@ impl Core {
         }
     }
 
-    fn position_of(&mut self, heard: &Heard) -> Option<Position> {
+    fn position_of(&mut self, heard: &HeardOne) -> Option<Position> {
         let known = heard.recovery.as_ref().map(|recovery| recovery.position);
         known.or_else(|| {
             self.local
@@ -154,18 +165,37 @@ impl Core {
         })
     }
 
-    /// Lets a poll wait for up to `wait_s`, a little less for some than for others.
-    pub(super) fn park(&mut self, key: Key, http: HttpStage, heard: &Heard, wait_s: u32) {
-        let Some(position) = self.position_of(heard) else {
-            return;
-        };
+    /// Lets a poll wait for up to `wait_s`, a little less for some than for others, and not longer than its token is
+    /// good: until `token_s` of the shard's clock; 0 for ever.
+    pub(super) fn park(
+        &mut self,
+        key: Key,
+        http: HttpStage,
+        heard: Heard,
+        wait_s: u32,
+        token_s: u32,
+    ) {
         let earlier_s = self.random.u32(0..=wait_s / 10);
         // The second that has begun does not count.
         let deadline_s = self.now_s() + (wait_s - earlier_s).max(2);
+        let deadline_s = if token_s == 0 {
+            deadline_s
+        } else {
+            deadline_s.min(token_s)
+        };
         if self.sessions.get(key).is_none() {
             return;
         }
-        let subscription = self.add_subscriber(heard.local, key, PARTS);
+        let (subscription, position, several) = match heard {
+            Heard::One(heard) => {
+                let Some(position) = self.position_of(&heard) else {
+                    return;
+                };
+                let subscription = self.add_subscriber(heard.local, key, PARTS);
+                (subscription, position, None)
+            }
+            Heard::Several(opened) => (None, NOWHERE, Some(Box::new(opened.several))),
+        };
         if let Some(session) = self.sessions.get_mut(key) {
             session.subscription = subscription;
             session.stage = Stage::Poll(Box::new(PollStage {
@@ -179,6 +209,7 @@ impl Core {
                 is_proxy: http.is_proxy,
                 is_last: http.is_last,
                 connection: http.connection,
+                several,
             }));
         }
         self.reschedule(key);
@@ -191,12 +222,19 @@ impl Core {
         key: Key,
         parts: &[u8],
         publications: u32,
-        position: Option<Position>,
+        moved: Option<(u32, Position)>,
     ) {
+        if self
+            .sessions
+            .get(key)
+            .is_some_and(|session| session.several().is_some())
+        {
+            return self.answer_several(key, parts, publications, moved);
+        }
         let Some((mut http, from)) = self.take_poll(key) else {
             return;
         };
-        let position = position.unwrap_or(from);
+        let position = moved.map_or(from, |(_, position)| position);
         // Some may have no place in the stream; none that has may be missing.
         let placed = position.offset.checked_sub(from.offset);
         let is_whole = placed.is_some_and(|placed| placed <= u64::from(publications));
@@ -206,14 +244,62 @@ impl Core {
             recovered,
             parts: if recovered { parts } else { &[] },
         };
+        let after = self.answer_waited(key, &mut http, page.reply());
+        self.go_on(key, http, after);
+    }
+
+    /// The same for a poll of several channels: the pass is of one of them.
+    fn answer_several(
+        &mut self,
+        key: Key,
+        parts: &[u8],
+        publications: u32,
+        moved: Option<(u32, Position)>,
+    ) {
+        let Some(mut several) = self.sessions.get_mut(key).and_then(|session| {
+            let several = session.several_mut()?;
+            Some(std::mem::take(several))
+        }) else {
+            return;
+        };
+        let mut gaps = Vec::new();
+        if let Some((channel, position)) = moved {
+            let is_whole = several.position(channel).is_some_and(|from| {
+                let placed = position.offset.checked_sub(from.offset);
+                from.epoch == position.epoch
+                    && placed.is_some_and(|placed| placed <= u64::from(publications))
+            });
+            if !is_whole {
+                gaps.push(channel);
+            }
+            several.move_to(channel, position);
+        }
+        let parts = if gaps.is_empty() { parts } else { &[] };
+        let reply = self.pages(&several, &gaps, parts);
+        let Some((mut http, _)) = self.take_poll(key) else {
+            return;
+        };
+        self.leave_parts(key, several);
+        let after = self.answer_waited(key, &mut http, reply);
+        self.go_on(key, http, after);
+    }
+
+    fn answer_waited(&mut self, key: Key, http: &mut HttpStage, reply: Reply) -> After {
         let mut connection = http.connection;
         connection.keep_alive &= !self.is_draining() && !http.is_last;
-        let after = self.http_reply(key, &mut http, &waited(page.reply()), connection);
-        self.go_on(key, http, after);
+        self.http_reply(key, http, &waited(reply), connection)
     }
 
     /// The server stops: a poll that waits is answered, and its connection ends.
     pub(super) fn drain_poll(&mut self, key: Key) {
+        if self
+            .sessions
+            .get(key)
+            .is_some_and(|session| session.several().is_some())
+        {
+            // The connection ends with it, as with every answer while the server stops.
+            return self.answer_several(key, &[], 0, None);
+        }
         let Some((mut http, from)) = self.take_poll(key) else {
             return;
         };
@@ -273,7 +359,7 @@ impl PollStage {
 }
 
 /// An answer to a poll that may have waited is worth nothing to anybody else.
-fn waited(reply: Reply) -> Reply {
+pub(super) fn waited(reply: Reply) -> Reply {
     reply.with("Cache-Control", "no-store")
 }
 

@@ -14,6 +14,8 @@ use crate::proto::frame::{Opcode, encode_frame};
 use crate::proto::http::append_chunk;
 use crate::proto::{sockjs, sse};
 
+use super::several::append_record;
+
 /// Writes messages; what it needs for that is used again and again.
 #[derive(Default)]
 pub(super) struct Scribe {
@@ -63,6 +65,9 @@ impl Scribe {
         publication: &Publication,
         base: Option<&Bytes>,
     ) {
+        if encoding.dialect == Dialect::NamedVerbatim {
+            return append_record(out, place.name, publication);
+        }
         let mut message = std::mem::take(&mut self.message);
         message.clear();
         let opcode = write_publication(&mut message, encoding, place, publication, base);
@@ -238,7 +243,8 @@ fn write_publication(
             (Dialect::Verbatim, _) => Opcode::Text,
             _ => {
                 let data = payload(publication.kind, &publication.data);
-                envelope::append_publication(out, publication.offset, data);
+                let channel = (encoding.dialect == Dialect::NamedEnvelope).then_some(place.name);
+                envelope::append_publication(out, channel, publication.offset, data);
                 Opcode::Text
             }
         };
@@ -341,7 +347,9 @@ fn channel_ref<'a>(encoding: Encoding, place: &Place<'a>) -> ChannelRef<'a> {
 /// The format of a dialect of the Centrifuge protocol, and whether it goes one way only.
 fn centrifuge_format(dialect: Dialect) -> Option<(Format, bool)> {
     match dialect {
-        Dialect::Verbatim | Dialect::Envelope => None,
+        Dialect::Verbatim | Dialect::Envelope | Dialect::NamedVerbatim | Dialect::NamedEnvelope => {
+            None
+        }
         Dialect::UniJson => Some((Format::Json, true)),
         Dialect::Json | Dialect::JsonFull | Dialect::JsonDelta => Some((Format::Json, false)),
         Dialect::Protobuf | Dialect::ProtobufFull | Dialect::ProtobufDelta => {

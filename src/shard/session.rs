@@ -1,5 +1,7 @@
 //! One connection: what a shard remembers of it.
 
+use thin_vec::ThinVec;
+
 use crate::hub::{Dialect, Encoding, Framing, Outbox, Vitals};
 use crate::metrics::CloseReason;
 use crate::net::Socket;
@@ -11,6 +13,7 @@ use super::client::{COMMANDS_IN_FLIGHT_MAX, Client};
 use super::http::HttpStage;
 use super::poll::PollStage;
 use super::polled::PolledStage;
+use super::several::Several;
 
 /// Publications of one client whose answers are outstanding before it is read no further.
 pub(super) const PUBLICATIONS_IN_FLIGHT_MAX: u32 = 16;
@@ -37,6 +40,8 @@ pub(super) struct Session {
 const _: () = assert!(size_of::<Session>() <= 72);
 // A listener to a stream costs no more than an idle WebSocket.
 const _: () = assert!(size_of::<StreamStage>() <= size_of::<WebSocketStage>());
+// Every Centrifuge client on a WebSocket has it.
+const _: () = assert!(size_of::<Extras>() <= 112);
 
 /// What a session is doing. Stages only go forward.
 pub(super) enum Stage {
@@ -68,10 +73,92 @@ pub(super) struct WebSocketStage {
 
 /// An HTTP response that goes on: what a client gets that cannot, or does not, use WebSockets.
 pub(super) struct StreamStage {
+    reader: StreamReader,
+}
+
+/// Who reads a response that goes on. Each has its framing, so that none takes more room than a WebSocket.
+enum StreamReader {
+    /// A listener of one channel.
+    Listener { framing: Framing, token_s: u32 },
+    /// A listener of several.
+    Several {
+        framing: Framing,
+        token_s: u32,
+        several: Box<Several>,
+    },
+    /// A client of the Centrifuge protocol.
+    Client {
+        framing: Framing,
+        client: Box<Client>,
+    },
+}
+
+impl StreamStage {
+    /// Of a client of the Centrifuge protocol, or of a listener whose token ends at `token_s` of the shard's clock;
+    /// 0 for never.
+    pub fn new(framing: Framing, client: Option<Box<Client>>, token_s: u32) -> Self {
+        let reader = match client {
+            Some(client) => StreamReader::Client { framing, client },
+            None => StreamReader::Listener { framing, token_s },
+        };
+        Self { reader }
+    }
+
+    /// Makes its listener one of several channels.
+    pub fn set_several(&mut self, several: Box<Several>) {
+        self.reader = StreamReader::Several {
+            framing: self.framing(),
+            token_s: self.token_s(),
+            several,
+        };
+    }
+
     /// How messages are told apart in it.
-    pub framing: Framing,
-    /// What more than a listener of one channel needs.
-    pub client: Option<Box<Client>>,
+    pub fn framing(&self) -> Framing {
+        match &self.reader {
+            StreamReader::Listener { framing, .. }
+            | StreamReader::Several { framing, .. }
+            | StreamReader::Client { framing, .. } => *framing,
+        }
+    }
+
+    /// When its listener's token ends, in seconds of the shard's clock; 0 for never.
+    pub fn token_s(&self) -> u32 {
+        match &self.reader {
+            StreamReader::Listener { token_s, .. } | StreamReader::Several { token_s, .. } => {
+                *token_s
+            }
+            StreamReader::Client { .. } => 0,
+        }
+    }
+
+    fn client(&self) -> Option<&Client> {
+        match &self.reader {
+            StreamReader::Client { client, .. } => Some(client),
+            _ => None,
+        }
+    }
+
+    fn client_mut(&mut self) -> Option<&mut Client> {
+        match &mut self.reader {
+            StreamReader::Client { client, .. } => Some(client),
+            _ => None,
+        }
+    }
+
+    fn several(&self) -> Option<&Several> {
+        match &self.reader {
+            StreamReader::Several { several, .. } => Some(several),
+            _ => None,
+        }
+    }
+
+    fn several_mut(&mut self) -> Option<&mut Several> {
+        match &mut self.reader {
+            StreamReader::Several { several, .. } => Some(several),
+            _ => None,
+        }
+    }
 }
 
 /// What a client's messages mean.
@@ -94,12 +181,16 @@ pub enum Purpose {
 pub(super) struct Extras {
     /// Publications of the client whose answers are outstanding.
     pub in_flight: u32,
+    /// Of a listener: when its token ends, in seconds of the shard's clock; 0 for never.
+    pub token_s: u32,
     /// Bytes received and not looked at; at most one read.
-    pub unread: Vec<u8>,
+    pub unread: ThinVec<u8>,
     /// What was agreed on compression, if anything.
     pub deflate: Option<Deflate>,
     /// Of a client of the Centrifuge protocol.
     pub client: Option<Box<Client>>,
+    /// Of a listener of several channels.
+    pub several: Option<Box<Several>>,
 }
 
 /// Compression on one connection.
@@ -174,7 +265,7 @@ impl Session {
     pub fn client(&self) -> Option<&Client> {
         match &self.stage {
             Stage::WebSocket(websocket) => websocket.extras.as_ref()?.client.as_deref(),
-            Stage::Stream(stream) => stream.client.as_deref(),
+            Stage::Stream(stream) => stream.client(),
             Stage::Polled(polled) => polled.client.as_deref(),
             _ => None,
         }
@@ -184,7 +275,7 @@ impl Session {
     pub fn client_mut(&mut self) -> Option<&mut Client> {
         match &mut self.stage {
             Stage::WebSocket(websocket) => websocket.extras.as_mut()?.client.as_deref_mut(),
-            Stage::Stream(stream) => stream.client.as_deref_mut(),
+            Stage::Stream(stream) => stream.client_mut(),
             Stage::Polled(polled) => polled.client.as_deref_mut(),
             _ => None,
         }
@@ -195,6 +286,9 @@ impl Session {
         if self.subscription.is_some_and(|own| own.channel == channel) {
             return self.subscription.as_mut();
         }
+        if self.client().is_none() {
+            return self.several_mut()?.place_mut(channel);
+        }
         let subscriptions = &mut self.client_mut()?.subscriptions;
         subscriptions
             .iter_mut()
@@ -202,10 +296,45 @@ impl Session {
             .find(|place| place.channel == channel)
     }
 
+    /// Where it stands in its channels, if it listens to several.
+    pub fn several(&self) -> Option<&Several> {
+        match &self.stage {
+            Stage::Stream(stream) => stream.several(),
+            Stage::WebSocket(websocket) => websocket.extras.as_ref()?.several.as_deref(),
+            Stage::Poll(poll) => poll.several.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// The same, to change it; also while its request waits.
+    pub fn several_mut(&mut self) -> Option<&mut Several> {
+        match &mut self.stage {
+            Stage::Stream(stream) => stream.several_mut(),
+            Stage::WebSocket(websocket) => websocket.extras.as_mut()?.several.as_deref_mut(),
+            Stage::Poll(poll) => poll.several.as_deref_mut(),
+            Stage::Http(http) => http.opening_mut(),
+            _ => None,
+        }
+    }
+
+    /// When a listener's token ends, in seconds of the shard's clock; `u32::MAX` for never.
+    pub fn token_deadline_s(&self) -> u32 {
+        let token_s = match &self.stage {
+            Stage::Stream(stream) => stream.token_s(),
+            Stage::WebSocket(websocket) => {
+                let extras = websocket.extras.as_ref();
+                extras.map_or(0, |extras| extras.token_s)
+            }
+            _ => 0,
+        };
+        if token_s == 0 { u32::MAX } else { token_s }
+    }
+
     /// Whether it is told more than the data of publications, in JSON objects.
     pub fn is_told_all(&self) -> bool {
         let own = self.subscription.as_ref();
         own.is_some_and(|own| own.encoding.dialect == Dialect::Envelope)
+            || self.several().is_some_and(Several::is_told_all)
     }
 
     /// Whether its publications are compressed for it alone.

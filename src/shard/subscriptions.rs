@@ -581,6 +581,7 @@ impl Core {
             Ok(client) => client.awaits_history(local),
             Err(_) => {
                 awaited.is_some_and(|awaiting| awaiting.local == local && awaiting.asked_history)
+                    || self.part_awaits_history(key, local)
             }
         }
     }
@@ -647,6 +648,7 @@ impl Core {
             let local = awaiting.local;
             self.let_go(local, key);
         }
+        self.leave_several(key);
         let Ok(client) = self.client_mut(key) else {
             return;
         };

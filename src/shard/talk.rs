@@ -159,7 +159,7 @@ impl Core {
             Some(Stage::WebSocket(_)) => self.send(key, Bytes::from_static(PING)),
             Some(Stage::Stream(stream)) => {
                 let mut ping = Vec::new();
-                match stream.framing {
+                match stream.framing() {
                     Framing::Events => sse::append_comment(&mut ping, ""),
                     Framing::SockJsChunks | Framing::SockJsEvents | Framing::SockJsWebSocket => {
                         sockjs::append_heartbeat(&mut ping);

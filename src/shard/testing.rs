@@ -255,6 +255,11 @@ impl Client {
     pub fn response(&mut self) -> (u16, String) {
         let head = self.head();
         let status = head.get(9..12).unwrap().parse().unwrap();
+        (status, self.body_after(&head))
+    }
+
+    /// Reads the body of an answer with this head.
+    pub fn body_after(&mut self, head: &str) -> String {
         let length = head
             .to_lowercase()
             .split_once("content-length: ")
@@ -264,7 +269,7 @@ impl Client {
             });
         let mut body = vec![0; length.unwrap_or(0)];
         self.socket.read_exact(&mut body).unwrap();
-        (status, String::from_utf8(body).unwrap())
+        String::from_utf8(body).unwrap()
     }
 
     /// Whether something has come that was not read. It may be a moment on its way.

@@ -64,10 +64,10 @@ impl Core {
             Stage::Http(http) => http.deadline_s,
             Stage::Poll(poll) => poll.deadline_s,
             Stage::WebSocket(websocket) => match websocket.message_deadline_s {
-                0 => session.vitals.deadline_s(),
+                0 => session.vitals.deadline_s().min(session.token_deadline_s()),
                 message_s => session.vitals.deadline_s().min(message_s),
             },
-            Stage::Stream(_) => session.vitals.deadline_s(),
+            Stage::Stream(_) => session.vitals.deadline_s().min(session.token_deadline_s()),
             Stage::Polled(polled) => match polled.client {
                 Some(_) => session.vitals.deadline_s().min(polled.deadline_s),
                 None => polled.deadline_s,
@@ -133,6 +133,10 @@ impl Core {
     fn expire_open(&mut self, key: Key, now_s: u32) {
         if self.client(key).is_ok() {
             self.expire_client(key, now_s);
+        }
+        let session = self.sessions.get(key);
+        if session.is_some_and(|session| now_s >= session.token_deadline_s()) {
+            return self.expire_listener(key);
         }
         let times = self.heartbeat_of(key);
         let is_one_way = self.is_one_way(key);
@@ -231,7 +235,10 @@ impl Core {
                 let reply = Reply::text(408, "request not complete in time").closing();
                 self.reply_and_finish(key, &reply, CloseReason::RequestTimeout);
             }
-            Phase::AwaitPublished { .. } | Phase::Await { .. } | Phase::AwaitJoined(_) => {
+            Phase::AwaitPublished { .. }
+            | Phase::Await { .. }
+            | Phase::AwaitJoined(_)
+            | Phase::AwaitSeveral(_) => {
                 let reply = Reply::text(504, "no answer in time; the outcome is unknown").closing();
                 self.reply_and_finish(key, &reply, CloseReason::RequestTimeout);
             }

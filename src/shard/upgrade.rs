@@ -27,6 +27,7 @@ use super::http::{ConnectionPlan, HttpStage, Phase};
 use super::inbox::Asker;
 use super::requests::After;
 use super::session::{Deflate, Extras, Purpose, Stage, StreamStage, WebSocketStage};
+use super::several::{ListenSeveral, Opened};
 use super::talk::SILENCE_MAX_S;
 use super::{Core, Headers, Reply, places, scribe};
 
@@ -81,6 +82,8 @@ pub enum Dialogue {
         /// What it listens to, if anything.
         listen: Option<Listen>,
     },
+    /// The plain dialect over several channels, of which each message says the one it is about.
+    Several(ListenSeveral),
     /// The Centrifuge protocol.
     Centrifuge(NewClient),
 }
@@ -94,6 +97,8 @@ pub struct Listen {
     pub dialect: Dialect,
     /// What the listener has.
     pub since: Option<Since>,
+    /// When its token ends, in Unix seconds; 0 for never.
+    pub expire_at_s: i64,
 }
 
 /// A client that is about to begin with the Centrifuge protocol.
@@ -125,8 +130,16 @@ pub(super) struct Awaiting {
     pub asked_history: bool,
 }
 
+/// What a listener is to hear is delivered here.
+pub(super) enum Heard {
+    /// A channel, and what the listener missed of it.
+    One(HeardOne),
+    /// Several channels, which are begun already.
+    Several(Box<Opened>),
+}
+
 /// A channel that is delivered here, and what a listener missed of it.
-pub(super) struct Heard {
+pub(super) struct HeardOne {
     pub local: Key,
     pub recovery: Option<Recovery>,
 }
@@ -137,7 +150,7 @@ impl Core {
         &mut self,
         key: Key,
         http: &mut HttpStage,
-        upgrade: Upgrade,
+        mut upgrade: Upgrade,
         connection: ConnectionPlan,
     ) -> After {
         http.connection = connection;
@@ -149,6 +162,14 @@ impl Core {
             && let Some(answer) = self.answer_streamless(key, http, content_type, connection)
         {
             return answer;
+        }
+        if let Dialogue::Several(listen) = &mut upgrade.dialogue {
+            let channels = std::mem::take(&mut listen.channels);
+            let listen = ListenSeveral {
+                channels,
+                ..*listen
+            };
+            return self.begin_several(key, http, upgrade, listen, connection);
         }
         let Some(listen) = upgrade.dialogue.listen() else {
             return After::Upgrade(Box::new(upgrade), None);
@@ -177,7 +198,7 @@ impl Core {
                 }),
                 _ => None,
             };
-            return self.after_hearing(key, http, upgrade, Heard { local, recovery });
+            return self.after_hearing(key, http, upgrade, HeardOne { local, recovery });
         }
         if must_ask {
             if hearing == Hearing::Now {
@@ -204,14 +225,14 @@ impl Core {
         key: Key,
         http: &mut HttpStage,
         upgrade: Upgrade,
-        heard: Heard,
+        heard: HeardOne,
     ) -> After {
         if let (Carrier::Poll { .. }, Some(listen)) = (&upgrade.carrier, upgrade.dialogue.listen())
             && let Some(answered) = self.poll_or_wait(key, http, listen, &heard)
         {
             return answered;
         }
-        After::Upgrade(Box::new(upgrade), Some(heard))
+        After::Upgrade(Box::new(upgrade), Some(Heard::One(heard)))
     }
 
     /// Answers a client that cannot have a response that goes on, or only wants to know its head.
@@ -240,9 +261,12 @@ impl Core {
         if self.client(key).is_ok() {
             return self.client_heard(key, local);
         }
+        if self.opening(key).is_some() {
+            return self.part_heard(key, local);
+        }
         let waits = |awaiting: &Awaiting| awaiting.local == local && !awaiting.asked_history;
         if let Some((mut http, awaiting)) = self.take_awaiting(key, waits) {
-            let heard = Heard {
+            let heard = HeardOne {
                 local,
                 recovery: None,
             };
@@ -262,7 +286,7 @@ impl Core {
             AnswerTo::Recovery(recovery) => Some(recovery),
             _ => None,
         };
-        let heard = Heard { local, recovery };
+        let heard = HeardOne { local, recovery };
         let after = self.after_hearing(key, &mut http, awaiting.upgrade, heard);
         self.go_on(key, http, after);
         self.let_go(local, key);
@@ -316,15 +340,20 @@ impl Core {
         heard: Option<Heard>,
     ) {
         let Upgrade { carrier, dialogue } = upgrade;
-        if let (Carrier::Poll { wait_s }, Some(heard)) = (&carrier, &heard) {
-            return self.park(key, http, heard, *wait_s);
-        }
+        let token_s = self.deadline_of(dialogue.expire_at_s(), 0);
+        let heard = match (&carrier, heard) {
+            (Carrier::Poll { wait_s }, Some(heard)) => {
+                return self.park(key, http, heard, *wait_s, token_s);
+            }
+            (_, heard) => heard,
+        };
         self.count_request_bytes(http.held_bytes(), 0);
         let head = upgrade_head(&carrier, &http.answer_headers);
         let interval_s = self.limits.heartbeat.ping_interval_s.max(1);
         let is_stream = matches!(carrier, Carrier::Stream { .. });
         let has_heartbeats = |listen: &Listen| is_stream || listen.dialect != Dialect::Verbatim;
-        let interval_s = match dialogue.listen().is_some_and(has_heartbeats) {
+        let is_several = matches!(dialogue, Dialogue::Several(_));
+        let interval_s = match is_several || dialogue.listen().is_some_and(has_heartbeats) {
             true => interval_s.min(SILENCE_MAX_S),
             false => interval_s,
         };
@@ -342,21 +371,25 @@ impl Core {
                 }
                 Some(Box::new(client))
             }
-            Dialogue::Plain { .. } => None,
+            Dialogue::Plain { .. } | Dialogue::Several(_) => None,
         };
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
         session.vitals = Vitals::new(now_s, first_ping_s);
-        session.stage = upgraded_stage(carrier, &dialogue, client);
+        session.stage = upgraded_stage(carrier, &dialogue, client, token_s);
         self.send(key, head);
-        match dialogue {
-            Dialogue::Plain {
-                listen: Some(listen),
-                ..
-            } => self.begin_listening(key, &listen, heard),
-            Dialogue::Plain { listen: None, .. } => {}
-            Dialogue::Centrifuge(new) => self.begin_centrifuge(key, &new),
+        match (dialogue, heard) {
+            (
+                Dialogue::Plain {
+                    listen: Some(listen),
+                    ..
+                },
+                Some(Heard::One(heard)),
+            ) => self.begin_listening(key, &listen, heard),
+            (_, Some(Heard::Several(opened))) => self.go_on_listening(key, *opened),
+            (Dialogue::Centrifuge(new), _) => self.begin_centrifuge(key, &new),
+            _ => {}
         }
         self.reschedule(key);
         let mut rest = http.input;
@@ -365,11 +398,25 @@ impl Core {
         }
     }
 
+    /// A listener of several channels is let in, and is told what was kept for it.
+    fn go_on_listening(&mut self, key: Key, opened: Opened) {
+        let Opened { several, out } = opened;
+        let several = Box::new(several);
+        match self.sessions.get_mut(key).map(|session| &mut session.stage) {
+            Some(Stage::Stream(stream)) => stream.set_several(several),
+            Some(Stage::WebSocket(websocket)) => {
+                websocket.extras.get_or_insert_default().several = Some(several);
+            }
+            _ => return,
+        }
+        if !out.is_empty() {
+            self.send(key, out);
+        }
+    }
+
     /// Subscribes a listener of the plain dialect; what it missed comes first.
-    fn begin_listening(&mut self, key: Key, listen: &Listen, heard: Option<Heard>) {
-        let Some(Heard { local, recovery }) = heard else {
-            return;
-        };
+    fn begin_listening(&mut self, key: Key, listen: &Listen, heard: HeardOne) {
+        let HeardOne { local, recovery } = heard;
         let (framing, window_bits) = self.framing_of(key);
         let encoding = Encoding {
             dialect: listen.dialect,
@@ -433,7 +480,7 @@ impl Core {
         match (encoding.dialect, encoding.framing) {
             (Dialect::Envelope, _) => {
                 let mut message = Vec::new();
-                envelope::append_subscribed(&mut message, &epoch, offset, recovered);
+                envelope::append_subscribed(&mut message, None, &epoch, offset, recovered);
                 self.scribe.say(out, encoding, Opcode::Text, &message);
             }
             (Dialect::Verbatim, Framing::Events) => {
@@ -451,7 +498,7 @@ impl Core {
     }
 
     /// When a client comes back that is cut off: the more there are, the more they are spread.
-    fn retry_ms(&mut self) -> u32 {
+    pub(super) fn retry_ms(&mut self) -> u32 {
         let spread_ms = u32::try_from(self.sessions.len() / RETURNS_PER_MS).unwrap_or(u32::MAX);
         let latest_ms = spread_ms.clamp(2 * RETRY_MIN_MS, RETRY_MAX_MS);
         self.random.u32(RETRY_MIN_MS..=latest_ms)
@@ -526,10 +573,18 @@ impl Core {
 }
 
 impl Dialogue {
+    /// When the token of its listener ends, in Unix seconds; 0 for never.
+    fn expire_at_s(&self) -> i64 {
+        match self {
+            Self::Several(listen) => listen.expire_at_s,
+            _ => self.listen().map_or(0, |listen| listen.expire_at_s),
+        }
+    }
+
     fn listen(&self) -> Option<&Listen> {
         match self {
             Self::Plain { listen, .. } => listen.as_ref(),
-            Self::Centrifuge(_) => None,
+            Self::Several(_) | Self::Centrifuge(_) => None,
         }
     }
 }
@@ -569,24 +624,32 @@ fn stream_head(content_type: &str, headers: &Headers) -> Vec<u8> {
     out
 }
 
-fn upgraded_stage(carrier: Carrier, dialogue: &Dialogue, client: Option<Box<Client>>) -> Stage {
+/// `token_s` is when a listener's token ends, in seconds of the shard's clock; 0 for never.
+fn upgraded_stage(
+    carrier: Carrier,
+    dialogue: &Dialogue,
+    client: Option<Box<Client>>,
+    token_s: u32,
+) -> Stage {
     let deflate = match carrier {
         Carrier::Stream { framing, .. } => {
-            return Stage::Stream(StreamStage { framing, client });
+            return Stage::Stream(StreamStage::new(framing, client, token_s));
         }
         Carrier::WebSocket { deflate, .. } => deflate,
         Carrier::Poll { .. } => None,
     };
     let purpose = match dialogue {
         Dialogue::Plain { purpose, .. } => *purpose,
+        Dialogue::Several(_) => Purpose::Listen,
         Dialogue::Centrifuge(new) if new.is_sockjs => Purpose::SockJs,
         Dialogue::Centrifuge(_) => Purpose::Commands,
     };
-    let needs_extras = client.is_some() || deflate.is_some();
+    let needs_extras = client.is_some() || deflate.is_some() || token_s != 0;
     let extras = needs_extras.then(|| {
         Box::new(Extras {
             deflate: deflate.map(Deflate::new),
             client,
+            token_s,
             ..Extras::default()
         })
     });
@@ -610,7 +673,7 @@ fn uuid(id: &[u8; 16]) -> String {
     parts.join("-")
 }
 
-fn too_many_channels() -> Reply {
+pub(super) fn too_many_channels() -> Reply {
     Reply::text(503, "too many channels")
         .with("Retry-After", "5")
         .closing()

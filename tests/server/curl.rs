@@ -55,7 +55,7 @@ fn hears_it(child: &mut Child) -> bool {
 fn every_line_hears_what_is_published() {
     let lines = lines();
     let (publish, listen): (Vec<_>, Vec<_>) = lines.iter().partition(|line| line.contains(" -d "));
-    assert_eq!((publish.len(), listen.len()), (1, 6));
+    assert_eq!((publish.len(), listen.len()), (1, 10));
     let server = Server::start(&[]);
     let home = curl_home(&server);
     let publish = || {
