@@ -211,7 +211,7 @@
 //! | carrier | What brings a client's messages and takes the server's: a WebSocket, a stream and posts, polls |
 //! | emulation | Commands come by posts of their own, since the session's connection goes one way |
 //! | polled session | One without a connection of its own: SockJS clients poll it, on the shard a keyed hash of its id names |
-//! | receiver | A poll that waits for what a polled session is sent next |
+//! | receiver | A poll that waits for what a polled session is sent next, or a stream that asks for it over and over |
 //! | outbox | A session's bytes that the kernel would not take. It does not exist while the kernel takes everything |
 //! | slow consumer | A session whose outbox is too full, or full for too long |
 //! | inbox | A shard's queue of messages from other shards |

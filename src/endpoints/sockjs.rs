@@ -1,16 +1,19 @@
 //! `/connection/sockjs`: the Centrifuge protocol over SockJS 0.3.3, for clients that can only poll. Their sessions are
-//! named by themselves: `/connection/sockjs/{server}/{session}/xhr` and `xhr_send`; or `websocket`, which is one.
+//! named by themselves: `/connection/sockjs/{server}/{session}/xhr`, `xhr_streaming` or `eventsource`, and `xhr_send`;
+//! or `websocket`, which is one.
 
 use bytes::Bytes;
 
+use crate::hub::Framing;
 use crate::proto::centrifuge::Format;
 use crate::proto::http::Method;
-use crate::proto::sockjs::{SessionPath, Transport, parse_messages};
+use crate::proto::sockjs::{STREAMING_PRELUDE, SessionPath, Transport, parse_messages};
 use crate::shard::{
-    Answer, AnswerTo, Core, Dialogue, Emulation, Exchange, Gathering, NewClient, Polling, Reply,
+    Answer, AnswerTo, Carrier, Core, Dialogue, Emulation, Exchange, Gathering, NewClient, Polling,
+    Reply, Upgrade,
 };
 
-use super::carriers::{check_bytes, check_length, emulated, no_content, served};
+use super::carriers::{check_bytes, check_length, emulated, events, no_content, served};
 use super::channels::upgrade;
 
 /// The path of the endpoint itself.
@@ -25,14 +28,27 @@ enum Part<'a> {
         is_framed: bool,
     },
     Receive(&'a str),
+    /// The same over and over, in one response.
+    Stream(&'a str, Streaming),
     Send(&'a str),
+}
+
+/// How frames come in a response that goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Streaming {
+    Lines,
+    Events,
 }
 
 pub(super) fn admit(core: &mut Core, exchange: &Exchange<'_>) -> Result<(), Reply> {
     served(core.shared.config.sockjs.enabled, "sockjs")?;
     let part = part_of(exchange.request.path)?;
     let is_post = exchange.request.method == Method::Post;
-    if is_post != matches!(part, Part::Receive(_) | Part::Send(_)) {
+    let takes_post = matches!(
+        part,
+        Part::Receive(_) | Part::Send(_) | Part::Stream(_, Streaming::Lines)
+    );
+    if is_post != takes_post {
         let allowed = if is_post { "GET" } else { "POST" };
         let reply = Reply::text(405, "method not allowed here").with("Allow", allowed);
         return Err(reply.closing());
@@ -46,6 +62,7 @@ pub(super) fn answer(core: &mut Core, exchange: &Exchange<'_>) -> Answer {
         Ok(Part::Info) => Answer::Reply(info(core)),
         Ok(Part::WebSocket { is_framed }) => websocket(core, exchange, is_framed),
         Ok(Part::Receive(session)) => receive(core, exchange, session),
+        Ok(Part::Stream(session, streaming)) => stream(session, streaming),
         Ok(Part::Send(session)) => send(core, exchange, session),
         Err(reply) => Answer::Reply(reply),
     }
@@ -61,10 +78,12 @@ fn part_of(path: &str) -> Result<Part<'_>, Reply> {
     }
     match SessionPath::parse(rest).map(|path| (path.transport, path.session)) {
         Some((Transport::Xhr, session)) => Ok(Part::Receive(session)),
+        Some((Transport::XhrStreaming, session)) => Ok(Part::Stream(session, Streaming::Lines)),
+        Some((Transport::EventSource, session)) => Ok(Part::Stream(session, Streaming::Events)),
         Some((Transport::XhrSend, session)) => Ok(Part::Send(session)),
         Some((Transport::WebSocket, _)) => Ok(Part::WebSocket { is_framed: true }),
         Some(_) => {
-            let line = "of SockJS, websocket and xhr are served here";
+            let line = "of SockJS, websocket, xhr_streaming, eventsource and xhr are served here";
             Err(Reply::text(404, line).closing())
         }
         None => Err(Reply::text(404, "no such path").closing()),
@@ -95,7 +114,7 @@ fn websocket(core: &Core, exchange: &Exchange<'_>, is_framed: bool) -> Answer {
 
 fn receive(core: &mut Core, exchange: &Exchange<'_>, session: &str) -> Answer {
     let mut gathering = Gathering::new(exchange.session);
-    gathering.poll(core, session, Polling::Receive);
+    gathering.poll(core, session, exchange.client, Polling::Receive);
     gathering.reply(|answers| match answers.into_iter().next() {
         Some(AnswerTo::Polled(frame)) => uncached(Reply {
             content_type: "application/javascript; charset=UTF-8",
@@ -103,6 +122,21 @@ fn receive(core: &mut Core, exchange: &Exchange<'_>, session: &str) -> Answer {
             ..Reply::text(200, "")
         }),
         _ => emulated(Emulation::Busy),
+    })
+}
+
+fn stream(session: &str, streaming: Streaming) -> Answer {
+    let carrier = match streaming {
+        Streaming::Lines => Carrier::Stream {
+            framing: Framing::Chunks,
+            content_type: "application/javascript; charset=UTF-8",
+            preamble: STREAMING_PRELUDE,
+        },
+        Streaming::Events => events(),
+    };
+    Answer::Upgrade(Upgrade {
+        carrier,
+        dialogue: Dialogue::Receiver(session.into()),
     })
 }
 
@@ -119,7 +153,7 @@ fn send(core: &mut Core, exchange: &Exchange<'_>, session: &str) -> Answer {
     }
     let commands = Bytes::from(messages.join("\n"));
     let mut gathering = Gathering::new(exchange.session);
-    gathering.poll(core, session, Polling::Send(commands));
+    gathering.poll(core, session, exchange.client, Polling::Send(commands));
     gathering.reply(|answers| match answers.first() {
         Some(AnswerTo::Emulation(outcome)) => emulated(*outcome),
         _ => emulated(Emulation::Busy),

@@ -64,10 +64,6 @@ pub enum Framing {
     SockJsWebSocket,
     /// Parts of one SockJS array: a string and a comma behind it.
     SockJsItems,
-    /// A response in chunks, each a SockJS array of one message and a line feed.
-    SockJsChunks,
-    /// A response in chunks, each a server-sent event with a SockJS array of one message.
-    SockJsEvents,
 }
 
 /// What of a channel's traffic a subscriber wants, and how the channel is named to it.

@@ -54,6 +54,18 @@ pub fn append_close(out: &mut Vec<u8>, code: u16, reason: &str) {
     out.push(b']');
 }
 
+/// Appends a frame as a server-sent event. The client decodes its data as a URI, so that a `%` has to be escaped.
+pub fn append_event(out: &mut Vec<u8>, frame: &[u8]) {
+    out.extend_from_slice(b"data: ");
+    for byte in frame {
+        match byte {
+            b'%' => out.extend_from_slice(b"%25"),
+            byte => out.push(*byte),
+        }
+    }
+    out.extend_from_slice(b"\r\n\r\n");
+}
+
 /// A JSON string, with escapes for what browsers are known to damage too.
 fn append_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
@@ -231,6 +243,13 @@ mod tests {
         assert_eq!(frame(&["m1", "m2"]), r#"a["m1","m2"]"#);
         assert_eq!(frame(&[r#"{"id":1}"#]), r#"a["{\"id\":1}"]"#);
         assert_eq!(STREAMING_PRELUDE.last(), Some(&b'\n'));
+    }
+
+    #[test]
+    fn an_event_is_a_frame_that_can_be_decoded_as_a_uri() {
+        let mut out = Vec::new();
+        append_event(&mut out, br#"a["100 %"]"#);
+        assert_eq!(out, b"data: a[\"100 %25\"]\r\n\r\n");
     }
 
     #[test]

@@ -89,7 +89,10 @@ impl Core {
     }
 
     /// Counts a connection of `address`, unless it is exempt.
-    fn take_place(&self, address: IpAddr) -> Result<Option<AddressPlace>, RefusalReason> {
+    pub(super) fn take_place(
+        &self,
+        address: IpAddr,
+    ) -> Result<Option<AddressPlace>, RefusalReason> {
         let limit = self.shared.config.admission.connections_per_address;
         if limit == 0 || address.is_loopback() || self.shared.trusts(address) {
             return Ok(None);

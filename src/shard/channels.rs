@@ -237,6 +237,7 @@ impl Core {
             Message::Ask(ask) => self.answer_ask(from, *ask),
             Message::Emulate(emulate) => self.emulate_for(from, &emulate),
             Message::Poll(poll) => self.poll_for(from, *poll),
+            Message::ReceiverGone(gone) => self.receiver_gone(from, &gone),
             Message::Order(order) => self.obey(from, *order),
             Message::Hook(answer) => self.hook_answered(*answer),
             Message::Keys(news) => self.keys_came(*news),

@@ -136,6 +136,12 @@ impl Core {
                 self.drain_poll(key);
                 true
             }
+            // Its session ends, and with it this.
+            Stage::Stream(stream)
+                if stream.receiver().is_some() && reason == CloseReason::GoingAway =>
+            {
+                false
+            }
             Stage::Stream(_) => {
                 self.say_goodbye(key, CloseCode::GoingAway, farewell.text);
                 self.end_stream(key, reason);

@@ -1,6 +1,7 @@
 //! Requests whose answer takes the answers of other shards.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use super::asks::{Action, Answer, AnswerTo, Ask, Order, Question, Whom};
 use super::emulation::Emulated;
@@ -21,6 +22,8 @@ pub struct Gathering {
     session: Key,
     parts: Vec<Part>,
     outstanding: usize,
+    /// The session that is polled.
+    polled: Option<Box<str>>,
 }
 
 /// One thing that was asked.
@@ -37,6 +40,7 @@ impl Gathering {
             session,
             parts: Vec::new(),
             outstanding: 0,
+            polled: None,
         }
     }
 
@@ -73,11 +77,15 @@ impl Gathering {
     }
 
     /// Brings a request to the session it polls.
-    pub fn poll(&mut self, core: &mut Core, id: &str, polling: Polling) {
+    pub fn poll(&mut self, core: &mut Core, id: &str, client: IpAddr, polling: Polling) {
         let asker = self.expect_answers(1);
+        if matches!(polling, Polling::Receive) {
+            self.polled = Some(id.into());
+        }
         let poll = Poll {
             asker,
             id: id.into(),
+            client,
             polling,
         };
         if let Some(answer) = core.poll(poll) {
@@ -175,6 +183,13 @@ impl Gathering {
 pub struct Awaiting {
     gathering: Gathering,
     finish: Finish,
+}
+
+impl Awaiting {
+    /// The session for whose next frame it waits, if that is what it does.
+    pub(super) fn polled(&self) -> Option<&str> {
+        self.gathering.polled.as_deref()
+    }
 }
 
 impl fmt::Debug for Awaiting {

@@ -154,13 +154,7 @@ impl Core {
             (Framing::Events, true) => "uni_sse",
             (Framing::Chunks | Framing::Items, false) => "http_stream",
             (Framing::Chunks | Framing::Items, true) => "uni_http_stream",
-            (
-                Framing::SockJsWebSocket
-                | Framing::SockJsChunks
-                | Framing::SockJsEvents
-                | Framing::SockJsItems,
-                _,
-            ) => "sockjs",
+            (Framing::SockJsWebSocket | Framing::SockJsItems, _) => "sockjs",
         }
     }
 

@@ -162,13 +162,15 @@ impl HttpStage {
 
     /// True while an answer is outstanding.
     pub fn is_paused(&self) -> bool {
-        matches!(
-            self.phase,
+        match &self.phase {
+            Phase::ProxyHeader | Phase::Head | Phase::Body(_) => false,
+            // That its client ends is noticed until its next requests come.
+            Phase::Await { awaiting, .. } if awaiting.polled().is_some() => !self.input.is_empty(),
             Phase::AwaitPublished { .. }
-                | Phase::Await { .. }
-                | Phase::AwaitJoined(_)
-                | Phase::AwaitSeveral(_)
-        )
+            | Phase::Await { .. }
+            | Phase::AwaitJoined(_)
+            | Phase::AwaitSeveral(_) => true,
+        }
     }
 
     /// Where its client stands in several channels, while the request for them waits.

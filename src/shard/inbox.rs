@@ -20,7 +20,7 @@ use crate::hub::{ClientInfo, Key, Position, Publication, Refused};
 use super::asks::{Answer, Ask, Order, Presence};
 use super::backend::{HookAnswer, KeyNews};
 use super::emulation::Emulate;
-use super::polled::Poll;
+use super::polled::{Poll, ReceiverGone};
 use super::publish::Submission;
 
 /// What one shard tells another.
@@ -38,6 +38,8 @@ pub enum Message {
     Emulate(Box<Emulate>),
     /// Data, to the shard of a session that is polled.
     Poll(Box<Poll>),
+    /// To the shard of a session that is polled: a request that waited for it is gone.
+    ReceiverGone(Box<ReceiverGone>),
     /// To every shard: something is to be done with the connections of a user.
     Order(Box<Order>),
     /// To the shard that asked.

@@ -29,7 +29,7 @@
 //! | `listeners` | who may listen to what in the plain dialect |
 //! | `places` | where an event stream over several channels stands |
 //! | `emulation` | commands that come by requests of their own |
-//! | `polled` | sessions that are polled |
+//! | `polled`, `receivers` | sessions that are polled, and responses that stream what they are sent |
 //! | `talk` | pings and disconnects, in the words of each carrier |
 //! | `users`, `whereabouts` | the connections of a user, or one of them; where they are |
 //! | `fanout` | passes over the subscribers |
@@ -77,6 +77,7 @@ mod poll;
 mod polled;
 mod publish;
 mod receive;
+mod receivers;
 mod requests;
 mod scribe;
 mod secrets;
@@ -521,6 +522,7 @@ impl Core {
         if let Some(outbox) = &session.outbox {
             self.metrics.outbox_bytes.sub(outbox.bytes() as u64);
         }
+        self.leave_polled(key, &session.stage);
         match session.stage {
             session::Stage::Http(http) => self.count_request_bytes(http.held_bytes(), 0),
             session::Stage::Poll(poll) => self.count_request_bytes(poll.input.len(), 0),

@@ -121,6 +121,9 @@ impl Core {
         };
         match &session.stage {
             Stage::Http(_) | Stage::Busy => self.http_answered(asker, answer),
+            Stage::Stream(stream) if stream.receiver().is_some() => {
+                self.fetched(asker.session, answer);
+            }
             Stage::WebSocket(_) | Stage::Stream(_) | Stage::Polled(_) => {
                 self.client_answered(asker, answer);
             }

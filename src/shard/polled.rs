@@ -3,6 +3,8 @@
 //!
 //! A session is on the shard that a keyed hash of its id names, and requests come to it from all shards.
 
+use std::net::IpAddr;
+
 use bytes::Bytes;
 
 use crate::hub::{Key, Vitals};
@@ -41,7 +43,7 @@ pub(super) struct PolledStage {
 }
 
 /// A request that waits, and its shard.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Receiver {
     shard: u16,
     asker: Asker,
@@ -63,8 +65,19 @@ pub struct Poll {
     pub asker: Asker,
     /// The session's id.
     pub id: Box<str>,
+    /// Whose request it is.
+    pub client: IpAddr,
     /// What is wanted.
     pub polling: Polling,
+}
+
+/// Word for a session's shard that a request is gone which waited for what is sent to it.
+#[derive(Debug)]
+pub struct ReceiverGone {
+    /// The request.
+    pub asker: Asker,
+    /// The session's id.
+    pub session: Box<str>,
 }
 
 impl Poll {
@@ -102,10 +115,15 @@ impl Core {
     }
 
     fn poll_here(&mut self, from: u16, poll: Poll) -> Option<AnswerTo> {
-        let Poll { asker, id, polling } = poll;
+        let Poll {
+            asker,
+            id,
+            client,
+            polling,
+        } = poll;
         let known = self.polled.get(&id).copied();
         match (polling, known) {
-            (Polling::Receive, None) => Some(self.open_polled(id)),
+            (Polling::Receive, None) => Some(self.open_polled(id, client)),
             (Polling::Receive, Some(key)) => {
                 let receiver = Receiver { shard: from, asker };
                 self.take_or_wait(key, receiver).map(AnswerTo::Polled)
@@ -119,13 +137,16 @@ impl Core {
     }
 
     /// Begins a session, for a request that is told so.
-    fn open_polled(&mut self, id: Box<str>) -> AnswerTo {
+    fn open_polled(&mut self, id: Box<str>, client: IpAddr) -> AnswerTo {
         // Each needs a connection for its polls too.
         let most = self.shared.connections_per_shard;
         let is_full = self.sessions.len() >= most || self.polled.len() >= most / 2;
         if is_full || self.is_draining || self.admit_handshake().is_err() {
             return AnswerTo::Emulation(Emulation::Busy);
         }
+        let Ok(place) = self.take_place(client) else {
+            return AnswerTo::Emulation(Emulation::Busy);
+        };
         let (now_s, stale_s) = (self.now_s(), self.stale_deadline_s());
         let key = self.sessions.insert(Session {
             socket: None,
@@ -134,7 +155,7 @@ impl Core {
             outbox: None,
             vitals: Vitals::new(now_s, self.limits.heartbeat.ping_interval_s.max(1)),
             subscription: None,
-            place: None,
+            place,
         });
         let client = Client::new(self.new_info(key), Format::Json, false, stale_s);
         if let Some(session) = self.sessions.get_mut(key) {
@@ -206,6 +227,24 @@ impl Core {
         };
         if let Some(frame) = self.take_polled(key) {
             self.answer_to(receiver.shard, receiver.asker, AnswerTo::Polled(frame));
+        }
+    }
+
+    /// A receiver is gone: if its session still counts on it, it is free for another.
+    pub(super) fn receiver_gone(&mut self, from: u16, gone: &ReceiverGone) {
+        let Some(key) = self.polled.get(&gone.session).copied() else {
+            return;
+        };
+        let Some(Stage::Polled(polled)) = self.stage(key) else {
+            return;
+        };
+        let receiver = Receiver {
+            shard: from,
+            asker: gone.asker,
+        };
+        if polled.receiver == Some(receiver) {
+            self.take_receiver(key);
+            self.reschedule(key);
         }
     }
 

@@ -192,17 +192,6 @@ impl Scribe {
                 append_chunk(out, &frame);
             }
             Framing::SockJsItems => sockjs::append_item(out, bytes),
-            Framing::SockJsChunks => {
-                sockjs::append_messages(&mut frame, [bytes]);
-                frame.push(b'\n');
-                append_chunk(out, &frame);
-            }
-            Framing::SockJsEvents => {
-                frame.extend_from_slice(b"data: ");
-                sockjs::append_messages(&mut frame, [bytes]);
-                frame.extend_from_slice(b"\r\n\r\n");
-                append_chunk(out, &frame);
-            }
             Framing::Items => {
                 out.extend_from_slice(bytes);
                 out.push(b',');

@@ -171,6 +171,7 @@ impl Core {
                 self.end(key, reason, false);
             }
             Stage::WebSocket(_) => self.resume(key),
+            Stage::Stream(_) => self.fetch_next(key),
             Stage::Http(_) => self.resume_http(key),
             _ => {}
         }
@@ -303,6 +304,7 @@ impl Core {
         self.refusing += closing.is_refusal();
         let stage = std::mem::replace(&mut session.stage, Stage::Closing(closing));
         self.wheel.schedule(key.slot, deadline_s);
+        self.leave_polled(key, &stage);
         match stage {
             Stage::Http(http) => self.count_request_bytes(http.held_bytes(), 0),
             Stage::Poll(poll) => self.count_request_bytes(poll.input.len(), 0),

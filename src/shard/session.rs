@@ -13,6 +13,7 @@ use super::client::{COMMANDS_IN_FLIGHT_MAX, Client};
 use super::http::HttpStage;
 use super::poll::PollStage;
 use super::polled::PolledStage;
+use super::receivers::StreamingReceiver;
 use super::several::Several;
 
 /// Publications of one client whose answers are outstanding before it is read no further.
@@ -91,6 +92,11 @@ enum StreamReader {
         framing: Framing,
         client: Box<Client>,
     },
+    /// A client of SockJS, whose session is elsewhere.
+    Receiver {
+        framing: Framing,
+        receiver: Box<StreamingReceiver>,
+    },
 }
 
 impl StreamStage {
@@ -102,6 +108,20 @@ impl StreamStage {
             None => StreamReader::Listener { framing, token_s },
         };
         Self { reader }
+    }
+
+    /// Of a client of SockJS, whose session is elsewhere.
+    pub fn receiving(framing: Framing, receiver: Box<StreamingReceiver>) -> Self {
+        let reader = StreamReader::Receiver { framing, receiver };
+        Self { reader }
+    }
+
+    /// What streams the frames of a session, if it does that.
+    pub fn receiver(&self) -> Option<&StreamingReceiver> {
+        match &self.reader {
+            StreamReader::Receiver { receiver, .. } => Some(receiver),
+            _ => None,
+        }
     }
 
     /// Makes its listener one of several channels.
@@ -118,6 +138,7 @@ impl StreamStage {
         match &self.reader {
             StreamReader::Listener { framing, .. }
             | StreamReader::Several { framing, .. }
+            | StreamReader::Receiver { framing, .. }
             | StreamReader::Client { framing, .. } => *framing,
         }
     }
@@ -128,7 +149,7 @@ impl StreamStage {
             StreamReader::Listener { token_s, .. } | StreamReader::Several { token_s, .. } => {
                 *token_s
             }
-            StreamReader::Client { .. } => 0,
+            StreamReader::Client { .. } | StreamReader::Receiver { .. } => 0,
         }
     }
 
@@ -294,6 +315,17 @@ impl Session {
             .iter_mut()
             .map(|subscription| &mut subscription.place)
             .find(|place| place.channel == channel)
+    }
+
+    /// What streams the frames of another session, if it does that.
+    pub fn receiver_mut(&mut self) -> Option<&mut StreamingReceiver> {
+        match &mut self.stage {
+            Stage::Stream(stream) => match &mut stream.reader {
+                StreamReader::Receiver { receiver, .. } => Some(receiver),
+                _ => None,
+            },
+            _ => None,
+        }
     }
 
     /// Where it stands in its channels, if it listens to several.

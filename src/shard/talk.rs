@@ -157,13 +157,12 @@ impl Core {
                 self.send(key, out);
             }
             Some(Stage::WebSocket(_)) => self.send(key, Bytes::from_static(PING)),
+            // Its session has heartbeats of its own.
+            Some(Stage::Stream(stream)) if stream.receiver().is_some() => {}
             Some(Stage::Stream(stream)) => {
                 let mut ping = Vec::new();
                 match stream.framing() {
                     Framing::Events => sse::append_comment(&mut ping, ""),
-                    Framing::SockJsChunks | Framing::SockJsEvents | Framing::SockJsWebSocket => {
-                        sockjs::append_heartbeat(&mut ping);
-                    }
                     _ => ping.extend_from_slice(b"{}\n"),
                 }
                 crate::proto::http::append_chunk(&mut out, &ping);

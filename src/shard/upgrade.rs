@@ -1,6 +1,7 @@
 //! What an HTTP connection becomes when it is more than requests and answers: a WebSocket, or a response that
 //! goes on.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -25,6 +26,7 @@ use super::client::{Client, Progress};
 use super::emulation::session_name;
 use super::http::{ConnectionPlan, HttpStage, Phase};
 use super::inbox::Asker;
+use super::receivers::StreamingReceiver;
 use super::requests::After;
 use super::session::{Deflate, Extras, Purpose, Stage, StreamStage, WebSocketStage};
 use super::several::{ListenSeveral, Opened};
@@ -86,6 +88,8 @@ pub enum Dialogue {
     Several(ListenSeveral),
     /// The Centrifuge protocol.
     Centrifuge(NewClient),
+    /// The frames of a session that is polled, by its id.
+    Receiver(Box<str>),
 }
 
 /// A channel somebody listens to in the plain dialect.
@@ -371,13 +375,13 @@ impl Core {
                 }
                 Some(Box::new(client))
             }
-            Dialogue::Plain { .. } | Dialogue::Several(_) => None,
+            Dialogue::Plain { .. } | Dialogue::Several(_) | Dialogue::Receiver(_) => None,
         };
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
         session.vitals = Vitals::new(now_s, first_ping_s);
-        session.stage = upgraded_stage(carrier, &dialogue, client, token_s);
+        session.stage = upgraded_stage(carrier, &dialogue, client, token_s, http.client);
         self.send(key, head);
         match (dialogue, heard) {
             (
@@ -388,6 +392,7 @@ impl Core {
                 Some(Heard::One(heard)),
             ) => self.begin_listening(key, &listen, heard),
             (_, Some(Heard::Several(opened))) => self.go_on_listening(key, *opened),
+            (Dialogue::Receiver(_), _) => self.fetch_next(key),
             (Dialogue::Centrifuge(new), _) => self.begin_centrifuge(key, &new),
             _ => {}
         }
@@ -584,7 +589,7 @@ impl Dialogue {
     fn listen(&self) -> Option<&Listen> {
         match self {
             Self::Plain { listen, .. } => listen.as_ref(),
-            Self::Several(_) | Self::Centrifuge(_) => None,
+            Self::Several(_) | Self::Centrifuge(_) | Self::Receiver(_) => None,
         }
     }
 }
@@ -630,9 +635,14 @@ fn upgraded_stage(
     dialogue: &Dialogue,
     client: Option<Box<Client>>,
     token_s: u32,
+    address: IpAddr,
 ) -> Stage {
     let deflate = match carrier {
         Carrier::Stream { framing, .. } => {
+            if let Dialogue::Receiver(id) = dialogue {
+                let receiver = StreamingReceiver::new(id.clone(), address);
+                return Stage::Stream(StreamStage::receiving(framing, Box::new(receiver)));
+            }
             return Stage::Stream(StreamStage::new(framing, client, token_s));
         }
         Carrier::WebSocket { deflate, .. } => deflate,
@@ -640,7 +650,7 @@ fn upgraded_stage(
     };
     let purpose = match dialogue {
         Dialogue::Plain { purpose, .. } => *purpose,
-        Dialogue::Several(_) => Purpose::Listen,
+        Dialogue::Several(_) | Dialogue::Receiver(_) => Purpose::Listen,
         Dialogue::Centrifuge(new) if new.is_sockjs => Purpose::SockJs,
         Dialogue::Centrifuge(_) => Purpose::Commands,
     };

@@ -30,11 +30,13 @@ const carriers = {
   http_stream: { codec: json, endpoint: http('/connection/http_stream') },
   'http_stream protobuf': { codec: protobuf, endpoint: http('/connection/http_stream') },
   sse: { codec: json, endpoint: http('/connection/sse') },
-  sockjs: { codec: json, endpoint: http('/connection/sockjs') },
+  sockjs: { codec: json, endpoint: http('/connection/sockjs'), sockjs: 'xhr-polling' },
+  'sockjs streaming': { codec: json, endpoint: http('/connection/sockjs'), sockjs: 'xhr-streaming' },
+  'sockjs eventsource': { codec: json, endpoint: http('/connection/sockjs'), sockjs: 'eventsource' },
 };
 
 /** The tests over one transport. */
-function tests(name, { codec, endpoint }) {
+function tests(name, { codec, endpoint, sockjs }) {
   const { Client, encode, decode } = codec;
 
   function client(options = {}, base = server) {
@@ -43,7 +45,7 @@ function tests(name, { codec, endpoint }) {
       websocket: WebSocket,
       eventsource: EventSource,
       sockjs: SockJS,
-      sockjsOptions: { transports: ['xhr-polling'] },
+      sockjsOptions: { transports: [sockjs] },
       emulationEndpoint: url('/emulation', base).href,
       ...RECONNECT,
       ...options,
