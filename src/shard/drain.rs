@@ -136,11 +136,9 @@ impl Core {
                 self.drain_poll(key);
                 true
             }
-            // Its session ends, and with it this.
-            Stage::Stream(stream)
-                if stream.receiver().is_some() && reason == CloseReason::GoingAway =>
-            {
-                false
+            // Its session has a farewell for it, if the server stops.
+            Stage::Stream(stream) if stream.receiver().is_some() && !is_late => {
+                reason != CloseReason::GoingAway && self.end_after_next(key)
             }
             Stage::Stream(_) => {
                 self.say_goodbye(key, CloseCode::GoingAway, farewell.text);

@@ -27,6 +27,8 @@ const GRACE_S: u32 = 5 + 1;
 const RECEIVER_S: u32 = 25;
 /// What a second receiver beside one that waits is told.
 const ANOTHER: (u16, &str) = (2010, "Another connection still open");
+/// What the next receiver is told after one that went away while it waited.
+const INTERRUPTED: (u16, &str) = (1002, "Connection interrupted");
 
 /// A session without a connection.
 pub(super) struct PolledStage {
@@ -230,7 +232,8 @@ impl Core {
         }
     }
 
-    /// A receiver is gone: if its session still counts on it, it is free for another.
+    /// A receiver is gone. What was sent to it last may not have come to its client, who would not know: so the session
+    /// ends, and its client comes back with a new one. Unless it has another receiver by now.
     pub(super) fn receiver_gone(&mut self, from: u16, gone: &ReceiverGone) {
         let Some(key) = self.polled.get(&gone.session).copied() else {
             return;
@@ -242,9 +245,11 @@ impl Core {
             shard: from,
             asker: gone.asker,
         };
-        if polled.receiver == Some(receiver) {
+        if polled.receiver.is_none_or(|waiting| waiting == receiver) && polled.closed.is_none() {
             self.take_receiver(key);
-            self.reschedule(key);
+            self.drop_outbox(key);
+            let (code, reason) = INTERRUPTED;
+            self.close_polled(key, close_frame(code, reason), CloseReason::EndOfFile);
         }
     }
 
@@ -266,8 +271,12 @@ impl Core {
         disconnect: &Disconnect,
         reason: CloseReason,
     ) {
-        self.unsubscribe(key);
         let frame = close_frame(disconnect.code(), disconnect.reason());
+        self.close_polled(key, frame, reason);
+    }
+
+    fn close_polled(&mut self, key: Key, frame: Bytes, reason: CloseReason) {
+        self.unsubscribe(key);
         if let Some(receiver) = self.take_receiver(key) {
             self.answer_to(receiver.shard, receiver.asker, AnswerTo::Polled(frame));
             return self.end(key, reason, false);
@@ -285,6 +294,11 @@ impl Core {
 
     /// A session that does not fetch what is sent to it is told so, and nothing else.
     pub(super) fn drop_polled(&mut self, key: Key) {
+        self.drop_outbox(key);
+        self.disconnect_polled(key, &Disconnect::Slow, CloseReason::SlowConsumer);
+    }
+
+    fn drop_outbox(&mut self, key: Key) {
         let outbox = self
             .sessions
             .get_mut(key)
@@ -292,7 +306,6 @@ impl Core {
         if let Some(outbox) = outbox {
             self.metrics.outbox_bytes.sub(outbox.bytes() as u64);
         }
-        self.disconnect_polled(key, &Disconnect::Slow, CloseReason::SlowConsumer);
     }
 
     /// Nothing was sent to a receiver for long enough, or no receiver came. True if the session has ended.

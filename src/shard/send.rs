@@ -304,7 +304,9 @@ impl Core {
         self.refusing += closing.is_refusal();
         let stage = std::mem::replace(&mut session.stage, Stage::Closing(closing));
         self.wheel.schedule(key.slot, deadline_s);
-        self.leave_polled(key, &stage);
+        if matches!(stage, Stage::Http(_)) {
+            self.leave_polled(key, &stage);
+        }
         match stage {
             Stage::Http(http) => self.count_request_bytes(http.held_bytes(), 0),
             Stage::Poll(poll) => self.count_request_bytes(poll.input.len(), 0),

@@ -263,7 +263,7 @@ fn sockjs_says_what_it_can() {
     }
     for path in [
         "/connection/sockjs/a.b/c/xhr",
-        "/connection/sockjs/a/b/xhr_streaming",
+        "/connection/sockjs/a/b/jsonp",
         "/connection/sockjs/a/xhr",
         "/connection/sockjsx",
     ] {
@@ -303,6 +303,42 @@ fn sockjs_sessions_live_from_poll_to_poll() {
         assert_eq!(messages[1]["id"], 2);
         server.publish("demo", format!("{session}"));
         assert_eq!(told(&poll())[0]["push"]["pub"]["data"], session);
+    }
+}
+
+#[test]
+fn sockjs_streams_frames_until_the_session_ends() {
+    let server = Server::start(&["--shards", "2"]);
+    for session in 0..4 {
+        let path = format!("/connection/sockjs/000/streamed-{session}");
+        let (method, transport) = match session % 2 {
+            0 => ("POST", "xhr_streaming"),
+            _ => ("GET", "eventsource"),
+        };
+        let mut stream = Stream::open(&server, method, &format!("{path}/{transport}"), "", "");
+        let mut frame = || match transport {
+            "eventsource" => {
+                let event = stream.piece("\r\n\r\n").expect("an event");
+                event.trim_start().trim_start_matches("data: ").to_owned()
+            }
+            _ => stream.piece("\n").expect("a frame"),
+        };
+        let send = |messages: Value| {
+            let path = format!("{path}/xhr_send");
+            let body = messages.to_string();
+            server.request("POST", &path, "", body.as_bytes()).status
+        };
+        while frame() != "o" {}
+        let subscribe = r#"{"id":2,"subscribe":{"channel":"demo"}}"#;
+        assert_eq!(send(json!([CONNECT, subscribe])), 204);
+        let mut messages = Vec::new();
+        while messages.len() < 2 {
+            messages.extend(told(&frame()));
+        }
+        server.publish("demo", format!("{session}"));
+        assert_eq!(told(&frame())[0]["push"]["pub"]["data"], session);
+        assert_eq!(send(json!(["nonsense"])), 204);
+        assert_eq!(frame(), r#"c[3501,"bad request"]"#);
     }
 }
 

@@ -29,6 +29,7 @@ mod restart;
 mod rfc6455;
 mod rfc7692;
 mod seed_defects;
+mod several;
 mod shutdown;
 mod slow_reader;
 mod startup;
