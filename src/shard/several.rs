@@ -174,10 +174,6 @@ impl Core {
         else {
             return;
         };
-        let place = self.add_subscriber(local, key, encoding);
-        if let Some(part) = opening.several.part_mut(slot) {
-            part.place = place;
-        }
         opening.outstanding -= 1;
         let mut known = recovery.unwrap_or(Recovery {
             recovered: false,
@@ -186,8 +182,12 @@ impl Core {
         });
         let is_full = opening.out.len() > OPENING_BYTES_MAX;
         if is_full && opening.is_poll() && known.recovered {
-            // It will be asked again from where it is.
+            // It will be asked again from where it is, and hears nothing until then.
             return;
+        }
+        let place = self.add_subscriber(local, key, encoding);
+        if let Some(part) = opening.several.part_mut(slot) {
+            part.place = place;
         }
         if is_full {
             (known.recovered, known.publications) = (false, Vec::new());
