@@ -60,6 +60,8 @@ mod emulation;
 mod fanout;
 mod frames;
 mod gather;
+#[cfg(test)]
+mod handover_model;
 mod hooks;
 mod http;
 mod inbox;
