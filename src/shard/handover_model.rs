@@ -21,6 +21,7 @@
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use shuttle::rand::Rng;
 use shuttle::scheduler::RandomScheduler;
@@ -43,6 +44,8 @@ const CLIENTS: usize = 2;
 /// Turns of each thread.
 const TURNS: usize = 50;
 const EXECUTIONS: usize = 1500;
+/// No more are begun after so long.
+const TIME_MAX: Duration = Duration::from_secs(20);
 
 thread_local! {
     /// Set while the model's threads run, which are all in one thread of the system.
@@ -325,6 +328,7 @@ fn explore(tampering: Tampering) {
     let bells = bells(SHARDS);
     let mut config = shuttle::Config::new();
     config.stack_size = 1 << 20;
+    config.max_time = Some(TIME_MAX);
     config.failure_persistence = shuttle::FailurePersistence::None;
     let runner = Runner::new(RandomScheduler::new(EXECUTIONS), config);
     // The rings of the cores are made in a thread that runs one.
