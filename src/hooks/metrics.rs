@@ -104,6 +104,17 @@ impl TargetMetrics {
         self.retries.get()
     }
 
+    fn render_calls(&self, name: &str, out: &mut String) {
+        let hook = &self.name;
+        for (outcome, calls) in OUTCOMES.iter().zip(&self.outcomes) {
+            let calls = calls.get();
+            line(
+                out,
+                format_args!("{name}{{hook=\"{hook}\",outcome=\"{outcome}\"}} {calls}"),
+            );
+        }
+    }
+
     fn render_seconds(&self, out: &mut String) {
         const NAME: &str = "longwire_hook_seconds";
         let name = &self.name;
@@ -314,16 +325,9 @@ impl HooksMetrics {
             "counter",
             "Calls to the backend ended, by outcome.",
         );
-        for target in &self.targets {
-            let hook = &target.name;
-            for (outcome, calls) in OUTCOMES.iter().zip(&target.outcomes) {
-                let calls = calls.get();
-                line(
-                    out,
-                    format_args!("{name}{{hook=\"{hook}\",outcome=\"{outcome}\"}} {calls}"),
-                );
-            }
-        }
+        self.targets
+            .iter()
+            .for_each(|target| target.render_calls(name, out));
         render(out, &TARGET_FAMILIES, "hook", &self.targets, |m| &m.name);
         head(
             out,
@@ -331,9 +335,9 @@ impl HooksMetrics {
             "histogram",
             "Time of a call, from its submission on.",
         );
-        for target in &self.targets {
-            target.render_seconds(out);
-        }
+        self.targets
+            .iter()
+            .for_each(|target| target.render_seconds(out));
     }
 }
 
