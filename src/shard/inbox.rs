@@ -50,6 +50,11 @@ pub enum Message {
     Join(Box<Join>),
     /// From the owner: from now on you hear of it.
     Joined(Box<Joined>),
+    /// From the owner: what was published before is not kept any more.
+    HistoryRemoved {
+        /// The channel in the receiver's table.
+        local: Key,
+    },
     /// From the owner: the channel cannot be opened.
     JoinRefused {
         /// The channel in the asking shard's table.
