@@ -10,11 +10,19 @@
 //! told, recovered before live, nothing twice, one publication for each offset. And in the end the owner has
 //! exactly the shards with subscribers, nobody owes credit, and nothing of the channel is left where nobody listens.
 //!
-//! Planted to see whether it would find them, one at a time; it found each within the executions it makes:
+//! Planted to see whether it would find them, one at a time. It found each of these within a few executions:
 //!
 //! | planted | found as |
 //! |---|---|
-//! | PLANTED | x |
+//! | who subscribes while a batch waits is not marked as late (`Batch::joined`) | a duplicate |
+//! | a channel is given up while somebody waits to subscribe (`Core::leave_if_empty`) | a subscription that is refused |
+//! | publications do not wait behind control messages (`Link::has_room`) | credit that is owed for ever |
+//! | a publication on its way to a channel's earlier life is for its present one (`Core::deliver`) | credit that is owed for ever |
+//! | the owner does not hear of a pass that nobody was left for (`Core::begin_passes`) | credit that is owed for ever |
+//! | the position in the owner's answer is not taken (`Core::joined`) | a gap |
+//!
+//! That a `Leave` names the life of the channel that it ends is not among them: links keep messages in order, so that
+//! it always comes before the next `Join`.
 //!
 //! What overtakes is planted for good: `a_message_that_overtakes_is_found`.
 

@@ -251,3 +251,234 @@ fn write_publications<'a>(
     }
     out.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::hub::{Epoch, Framing, Kind, PublicationExtra, Selection, Since};
+    use crate::proto::frame::{Opcode, encode_masked_frame};
+    use crate::shard::Core;
+    use crate::shard::interleavings::publish;
+    use crate::shard::testing::{Bed, Client, with_cores};
+
+    const CHANNEL: Key = Key {
+        slot: 3,
+        generation: 1,
+    };
+
+    fn at(offset: u64) -> Position {
+        let epoch = Epoch::from_random(1);
+        Position { epoch, offset }
+    }
+
+    fn since(offset: u64) -> RecoveryWish {
+        RecoveryWish {
+            since: Some(Since::from(at(offset))),
+            latest_only: false,
+            in_pages: false,
+        }
+    }
+
+    fn recovery(publications: Vec<Publication>) -> Recovery {
+        Recovery {
+            recovered: true,
+            position: at(publications.len() as u64),
+            publications,
+        }
+    }
+
+    fn publications() -> impl Strategy<Value = Vec<Publication>> {
+        let kinds = prop_oneof![Just(Kind::Json), Just(Kind::Text), Just(Kind::Binary)];
+        let one = (kinds, "[a-z]{0,40}", 0..1000u32, any::<bool>());
+        let all = prop::collection::vec(one, 0..12);
+        all.prop_map(|all| {
+            let numbered = (1..).zip(all);
+            let publications = numbered.map(|(offset, (kind, word, number, uses_delta))| {
+                let data = format!("[\"the same every time {word}\",{number}]");
+                let mut publication = Publication::new(kind, Bytes::from(data), 0);
+                publication.offset = offset;
+                publication.extra = uses_delta.then(|| {
+                    let tags = vec![("word".into(), word.into())];
+                    Arc::new(PublicationExtra {
+                        tags,
+                        uses_delta,
+                        ..PublicationExtra::default()
+                    })
+                });
+                publication
+            });
+            publications.collect()
+        })
+    }
+
+    fn encoding(dialect: Dialect) -> Encoding {
+        Encoding {
+            dialect,
+            framing: Framing::WebSocket,
+            window_bits: 0,
+            selection: Selection::default(),
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(100) })]
+
+        #[test]
+        fn what_is_kept_is_what_would_be_written(publications in publications()) {
+            let mut recoveries = Recoveries::default();
+            let wanted = (CHANNEL, since(0));
+            let kept = recoveries.keep(wanted, recovery(publications.clone()), 0);
+            for dialect in [
+                Dialect::Json, Dialect::JsonFull, Dialect::UniJson, Dialect::Protobuf,
+                Dialect::ProtobufFull,
+            ] {
+                let plain = write_publications(encoding(dialect), publications.iter());
+                for _ in 0..2 {
+                    let write = || write_publications(encoding(dialect), kept.publications.iter());
+                    prop_assert_eq!(&recoveries.written(&kept, dialect, write), &plain);
+                }
+                let again = recoveries.written(&kept, dialect, || panic!("it was written"));
+                prop_assert_eq!(&again, &plain);
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_holds_for_a_moment_and_for_its_position() {
+        let mut recoveries = Recoveries::default();
+        let wanted = (CHANNEL, since(0));
+        let kept = recoveries.keep(wanted, recovery(Vec::new()), 5);
+        assert!(recoveries.find(wanted, at(0), 6).is_some());
+        assert!(recoveries.find(wanted, at(1), 6).is_none());
+        assert!(recoveries.find(wanted, at(0), 7).is_none());
+        assert!(recoveries.find((CHANNEL, since(1)), at(0), 5).is_none());
+        let same = recoveries.keep(wanted, recovery(Vec::new()), 5);
+        assert!(Arc::ptr_eq(&kept, &same));
+        recoveries.forget(CHANNEL);
+        assert!(recoveries.find(wanted, at(0), 5).is_none());
+        recoveries.keep(wanted, recovery(Vec::new()), 5);
+        recoveries.expire(7);
+        assert!(recoveries.kept.is_empty() && recoveries.kept_bytes == 0);
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let mut recoveries = Recoveries::default();
+        for offset in 0..1000 {
+            let data = Bytes::from(vec![b'x'; 300_000]);
+            let all = vec![Publication::new(Kind::Text, data, 0)];
+            let kept = recoveries.keep((CHANNEL, since(offset)), recovery(all), 0);
+            let large = Bytes::from(vec![b'x'; 300_000]);
+            recoveries.written(&kept, Dialect::Json, || large);
+            assert!(recoveries.kept_bytes <= KEPT_BYTES_MAX);
+        }
+        for offset in 0..1000 {
+            recoveries.keep((CHANNEL, since(offset)), recovery(Vec::new()), 0);
+            assert!(recoveries.kept.len() <= KEPT_MAX);
+        }
+        let bytes: usize = recoveries.kept.iter().map(|kept| kept.bytes).sum();
+        assert_eq!(bytes, recoveries.kept_bytes);
+    }
+
+    fn say(bed: &mut Bed, client: &mut Client, command: &str) {
+        let mut frame = Vec::new();
+        encode_masked_frame(&mut frame, Opcode::Text, [1, 2, 3, 4], command.as_bytes());
+        bed.say(client, &frame);
+    }
+
+    /// A client that was let in.
+    fn connected(bed: &mut Bed) -> Client {
+        let mut client = bed.websocket(1, "/connection/websocket");
+        say(bed, &mut client, r#"{"id":1,"connect":{}}"#);
+        client.message();
+        client
+    }
+
+    /// It says where it was.
+    fn come_back(bed: &mut Bed, client: &mut Client, channel: &str, offset: u64) {
+        let subscribe = format!(
+            r#"{{"id":2,"subscribe":{{"channel":"{channel}","recover":true,"offset":{offset}}}}}"#
+        );
+        say(bed, client, &subscribe);
+    }
+
+    fn told(bed: &mut Bed, client: &mut Client) -> String {
+        bed.pass_messages();
+        String::from_utf8(client.message()).unwrap()
+    }
+
+    /// How many were given what was found for another.
+    fn shared(core: &Core) -> u64 {
+        core.metrics.shared_recoveries.get()
+    }
+
+    #[test]
+    fn all_that_come_back_from_one_place_are_told_the_same() {
+        with_cores(2, Config::default(), |bed| {
+            let channel = bed.channel_of(0);
+            (1..=3).for_each(|number| assert!(publish(&mut bed.cores[0], &channel, number)));
+            let mut clients = [(); 4].map(|()| connected(bed));
+            let [first, second, third, fourth] = &mut clients;
+            come_back(bed, first, &channel, 1);
+            come_back(bed, second, &channel, 1);
+            assert_eq!(shared(&bed.cores[1]), 1);
+            let asked = std::iter::from_fn(|| bed.inboxes[0].pop()).collect::<Vec<_>>();
+            assert_eq!(asked.len(), 2, "a join and a question");
+            for (from, message) in asked {
+                bed.cores[0].handle(from, message);
+            }
+            let reply = told(bed, first);
+            let parsed: Value = serde_json::from_str(&reply).unwrap();
+            let lacking = parsed["subscribe"]["publications"].as_array().unwrap();
+            assert_eq!(lacking.len(), 2, "{reply}");
+            assert_eq!(told(bed, second), reply);
+            come_back(bed, third, &channel, 1);
+            assert!(bed.inboxes[0].is_empty(), "nobody is asked");
+            assert_eq!(told(bed, third), reply);
+            assert_eq!(shared(&bed.cores[1]), 2);
+            // With one publication more it does not hold any more.
+            assert!(publish(&mut bed.cores[0], &channel, 4));
+            bed.pass_messages();
+            come_back(bed, fourth, &channel, 1);
+            let more = told(bed, fourth);
+            let parsed: Value = serde_json::from_str(&more).unwrap();
+            let all = parsed["subscribe"]["publications"].as_array().unwrap();
+            assert_eq!(all.len(), 3, "{more}");
+        });
+    }
+
+    #[test]
+    fn who_waits_with_others_may_go_and_they_are_told() {
+        with_cores(2, Config::default(), |bed| {
+            let channel = bed.channel_of(0);
+            assert!(publish(&mut bed.cores[0], &channel, 1));
+            let (mut first, mut second) = (connected(bed), connected(bed));
+            come_back(bed, &mut first, &channel, 0);
+            come_back(bed, &mut second, &channel, 0);
+            assert_eq!(shared(&bed.cores[1]), 1);
+            let key = first.key;
+            first.reset();
+            bed.receive_at(1, key);
+            assert!(told(bed, &mut second).contains(r#""recovered":true"#));
+        });
+    }
+
+    #[test]
+    fn what_was_removed_is_given_to_nobody() {
+        with_cores(2, Config::default(), |bed| {
+            let channel = bed.channel_of(0);
+            (1..=2).for_each(|number| assert!(publish(&mut bed.cores[0], &channel, number)));
+            let (mut first, mut second) = (connected(bed), connected(bed));
+            come_back(bed, &mut first, &channel, 1);
+            assert!(told(bed, &mut first).contains(r#""recovered":true"#));
+            bed.cores[0].answer_here(&channel, Question::RemoveHistory);
+            bed.pass_messages();
+            come_back(bed, &mut second, &channel, 1);
+            assert!(!told(bed, &mut second).contains(r#""recovered":true"#));
+        });
+    }
+}
