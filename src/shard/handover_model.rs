@@ -14,11 +14,12 @@
 //!
 //! | planted | found as |
 //! |---|---|
-//! | who subscribes while a batch waits is not marked as late (`Batch::joined`) | a duplicate |
+//! | who subscribes while a batch waits is not marked as late (`LocalChannel::add_subscriber`) | a duplicate |
 //! | a channel is given up while somebody waits to subscribe (`Core::leave_if_empty`) | a subscription that is refused |
 //! | publications do not wait behind control messages (`Link::has_room`) | credit that is owed for ever |
 //! | a publication on its way to a channel's earlier life is for its present one (`Core::deliver`) | credit that is owed for ever |
 //! | the owner does not hear of a pass that nobody was left for (`Core::begin_passes`) | credit that is owed for ever |
+//! | what came during a channel's last pass gives no credit back (`Batch::rest`) | credit that is owed for ever |
 //! | the position in the owner's answer is not taken (`Core::joined`) | a gap |
 //!
 //! That a `Leave` names the life of the channel that it ends is not among them: links keep messages in order, so that
