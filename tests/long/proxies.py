@@ -2,6 +2,7 @@
 
 import asyncio
 import http.client
+import json
 import re
 import shutil
 import socket
@@ -11,6 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import transports
 from harness import ROOT, Report, Server, Subscriber, upgrade_request
 
 SAMPLES = ROOT / "tuning/proxies"
@@ -101,7 +103,7 @@ def wait_for_port(port: int):
     sys.exit(f"FAILED: port {port} is in use")
 
 
-def serve(ping_interval_ms: int) -> Server:
+def serve(ping_interval_ms: int, *more: str) -> Server:
     wait_for_port(PLAIN_PORT)
     wait_for_port(PROXIED_PORT)
     settings = [
@@ -111,6 +113,7 @@ def serve(ping_interval_ms: int) -> Server:
         f"admission.connections_per_address={PLACES_PER_ADDRESS}",
         f"heartbeat.ping_interval_ms={ping_interval_ms}",
         "heartbeat.pong_timeout_ms=1000",
+        *more,
     ]
     arguments = (argument for setting in settings for argument in ("--set", setting))
     return Server(*arguments, listen=f"127.0.0.1:{PLAIN_PORT}")
@@ -197,6 +200,19 @@ def passes_no_other_upgrade(report: Report, proxy: Proxy):
     report.check(status == 200, f"{proxy.name}: h2c is ignored: {status}")
 
 
+async def every_way_outlives_the_timeout(report: Report, proxy: Proxy):
+    async def publish_mark():
+        connection = connect(OTHER_CLIENT)
+        await asyncio.to_thread(publish, connection, json.dumps(transports.MARK.decode()))
+        connection.close()
+
+    place = ("127.0.0.1", PROXY_PORT, CLIENT)
+    problems = await transports.listen_all(place, 4 * PROXY_TIMEOUT_S, publish_mark)
+    for way in transports.WAYS:
+        report.check(way not in problems, f"{proxy.name}: {way} outlives the time-out: {problems.get(way)}")
+    report.figure(f"{proxy.name}: ways that outlive {PROXY_TIMEOUT_S} s four times", f"{len(transports.WAYS) - len(problems)} of {len(transports.WAYS)}")
+
+
 async def is_cut_without_heartbeat(report: Report, proxy: Proxy):
     subscriber = await subscribe(CLIENT)
     try:
@@ -213,6 +229,8 @@ def main():
             keeps_connections(report, proxy, server)
             asyncio.run(knows_clients(report, proxy))
             passes_no_other_upgrade(report, proxy)
+        with serve(HEARTBEAT_MS, *transports.SETTINGS, "admission.connections_per_address=1000"), proxy:
+            asyncio.run(every_way_outlives_the_timeout(report, proxy))
         # That the time-out was really outlived shows where it is not.
         with serve(NO_HEARTBEAT_MS), proxy:
             asyncio.run(is_cut_without_heartbeat(report, proxy))
