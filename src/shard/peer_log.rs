@@ -59,7 +59,10 @@ impl PeerLog {
         if let Some(left_out) = self.pages.allow(now_s) {
             let shard = self.shard;
             let origin = origin.get(..ORIGIN_MAX).unwrap_or(origin);
-            info!(shard, origin, left_out, "page refused: if it may connect, add it to origins");
+            info!(
+                shard,
+                origin, left_out, "page refused: if it may connect, add it to origins"
+            );
         }
     }
 }

@@ -13,8 +13,8 @@ from harness import BINARY_FRAME, CLOSE, PING, TEXT, masked_frame, take_frame, u
 MARK = b"still here"
 SETTINGS = [
     "client.insecure=true",
-    "client.ping_interval=1s",
-    "client.pong_timeout=900ms",
+    "client.ping_interval=3s",
+    "client.pong_timeout=2s",
     "channel.without_namespace.history_size=100",
     "channel.without_namespace.history_ttl=60s",
     *(f"{carrier}.enabled=true" for carrier in ("http_stream", "sse", "uni_sse", "uni_http_stream", "uni_websocket", "sockjs")),
