@@ -217,3 +217,17 @@ fn a_connection_as_old_as_it_may_be_is_sent_away() {
     socket.expect_close(3011);
     server.wait_for_closes("max_age", 2.0);
 }
+
+#[test]
+fn a_channel_that_was_never_published_to_goes_on_too() {
+    let kept = Kept::new();
+    let mut server = kept.start("2");
+    let before = subscribe(&server, "quiet", None);
+    server.terminate();
+    assert_eq!(server.exit_status().code(), Some(0));
+    let server = kept.start("2");
+    let epoch = before["epoch"].as_str().expect("an epoch");
+    let after = subscribe(&server, "quiet", Some((0, epoch)));
+    assert_eq!(after["recovered"], true, "{after}");
+    assert_eq!(after["epoch"], epoch);
+}
