@@ -493,6 +493,7 @@ impl Core {
         };
         let awaited = match awaited {
             Awaited::Subscribe(wanted) => return self.recovered(key, *wanted, answer),
+            Awaited::Takeover(newcomer) => return self.took_over(key, *newcomer),
             Awaited::Census(census) => return self.counted(asker, census, &answer),
             awaited => awaited,
         };
@@ -557,6 +558,7 @@ impl Core {
             (
                 Awaited::Subscribe(_)
                 | Awaited::Publish(_)
+                | Awaited::Takeover(_)
                 | Awaited::Census(_)
                 | Awaited::Hook(_)
                 | Awaited::Keys(_)

@@ -88,7 +88,7 @@ impl Core {
         let retry_after_ms = self.random.u32(100..RETRY_SPREAD_MS);
         let mut message = Vec::new();
         let code = CloseCode::GoingAway.code();
-        envelope::append_disconnect(&mut message, code, text, retry_after_ms);
+        envelope::append_disconnect(&mut message, code, text, Some(retry_after_ms));
         self.say_as(key, Opcode::Text, &message);
     }
 
