@@ -41,7 +41,8 @@ pub use presence::{PresenceFull, PresenceStats};
 pub use publication::{ClientInfo, Epoch, Kind, Position, Publication, PublicationExtra, Since};
 pub use slab::{Key, Slab};
 pub use snapshot::{
-    BadSnapshot, ChannelState, Entry, KeyState, append_entry, begin_snapshot, read_snapshot,
+    BadSnapshot, ChannelState, Entry, KeyState, RevocationState, RevokedTokensState, append_entry,
+    begin_snapshot, read_snapshot,
 };
 pub use subscribers::Subscribers;
 pub use vitals::{HeartbeatTimes, Pulse, Vitals};

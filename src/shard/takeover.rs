@@ -260,3 +260,347 @@ impl Departure {
 fn taken_over() -> Reply {
     Reply::text(409, TEXT).closing()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::auth::sign_hs256;
+    use crate::config::Config;
+    use crate::proto::frame::encode_masked_frame;
+    use crate::shard::testing::{Bed, Client, upgrade, with_cores};
+
+    const SECRET: &str = "a secret that is long enough for HS256";
+    const LISTENER: &str = "/channels/a?session=0123456789abcdef";
+
+    fn config(presence_grace_s: u32) -> Config {
+        let mut config = Config::default();
+        config.client.token.hmac_secret_key = SECRET.to_owned();
+        // Nobody here answers pings.
+        config.client.limits.pong_timeout_s = 0;
+        let options = &mut config.channel.without_namespace;
+        options.presence = true;
+        options.join_leave = true;
+        options.force_push_join_leave = true;
+        options.allow_presence_for_client = true;
+        options.presence_grace_s = presence_grace_s;
+        config
+    }
+
+    fn command(bed: &mut Bed, client: &mut Client, command: &Value) {
+        let mut frame = Vec::new();
+        let command = command.to_string();
+        encode_masked_frame(&mut frame, Opcode::Text, [1, 2, 3, 4], command.as_bytes());
+        bed.say(client, &frame);
+        bed.pass_messages();
+    }
+
+    /// The next message that is no ping.
+    fn message(client: &mut Client) -> Value {
+        loop {
+            let message = client.message();
+            if message != b"{}" {
+                return serde_json::from_slice(&message).unwrap();
+            }
+        }
+    }
+
+    /// A client with this device, subscribed to the channel, or not let in yet.
+    fn come(bed: &mut Bed, shard: usize, claims: &Value) -> (Client, String) {
+        let token = sign_hs256(SECRET, &claims.to_string()).unwrap();
+        let mut client = bed.websocket(shard, "/connection/websocket");
+        command(
+            bed,
+            &mut client,
+            &json!({"id": 1, "connect": {"token": token}}),
+        );
+        let id = message(&mut client)["connect"]["client"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        let subscribe = json!({"id": 2, "subscribe": {"channel": "room"}});
+        command(bed, &mut client, &subscribe);
+        pass(bed);
+        assert_eq!(message(&mut client)["id"], 2);
+        (client, id)
+    }
+
+    /// Everything that is on its way arrives.
+    fn pass(bed: &mut Bed) {
+        bed.pass_messages();
+        for core in &mut bed.cores {
+            while core.fan_out() {}
+        }
+    }
+
+    /// Seconds pass, and deadlines that are not those of sessions come.
+    fn pass_seconds(bed: &mut Bed, seconds: u32) {
+        for _ in 0..seconds {
+            bed.pass(Duration::from_secs(1));
+            bed.cores.iter_mut().for_each(Core::tidy);
+            pass(bed);
+        }
+    }
+
+    /// What an observer is told next of who comes and goes: 1 for who came, -1 for who went.
+    fn told(client: &mut Client) -> (i32, String) {
+        let push = message(client)["push"].take();
+        let (change, info) = match (&push["join"], &push["leave"]) {
+            (Value::Null, leave) => (-1, &leave["info"]["client"]),
+            (join, _) => (1, &join["info"]["client"]),
+        };
+        (
+            change,
+            info.as_str().unwrap_or_else(|| panic!("{push}")).to_owned(),
+        )
+    }
+
+    /// Who is there, as one of them is told.
+    fn presence(bed: &mut Bed, client: &mut Client) -> Vec<String> {
+        command(
+            bed,
+            client,
+            &json!({"id": 9, "presence": {"channel": "room"}}),
+        );
+        let answer = message(client);
+        let clients = answer["presence"]["presence"].as_object().unwrap();
+        let mut ids: Vec<String> = clients.keys().cloned().collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    fn sorted(ids: [&String; 2]) -> Vec<String> {
+        let mut ids = ids.map(String::clone).to_vec();
+        ids.sort_unstable();
+        ids
+    }
+
+    fn devices(bed: &Bed) -> (usize, usize) {
+        let cores = bed.cores.iter();
+        cores.fold((0, 0), |(held, own), core| {
+            let Devices {
+                holders,
+                own: of_sessions,
+            } = &core.devices;
+            (held + holders.len(), own + of_sessions.len())
+        })
+    }
+
+    #[test]
+    fn of_two_connections_of_a_device_the_newer_one_stays() {
+        with_cores(3, Config::default(), |bed| {
+            let mut older = bed.websocket(0, LISTENER);
+            for shard in [0, 1, 2, 1] {
+                let newer = bed.websocket(shard, LISTENER);
+                let (first, payload) = older.frame();
+                assert_eq!((first, &payload[..2]), (0x88, &4006_u16.to_be_bytes()[..]));
+                assert_eq!(devices(bed), (1, 1));
+                older = newer;
+            }
+            // Another channel, another name, and no name at all are somebody else.
+            for path in [
+                "/channels/b?session=0123456789abcdef",
+                "/channels/a?session=0123456789abcdeg",
+                "/channels/a",
+            ] {
+                bed.websocket(2, path);
+            }
+            assert!(!older.has_bytes());
+            assert_eq!(devices(bed), (3, 3));
+            let reason = |bed: &Bed| -> u64 {
+                let cores = bed.cores.iter();
+                cores
+                    .map(|core| core.metrics.closes(CloseReason::TakenOver))
+                    .sum()
+            };
+            assert_eq!(reason(bed), 4);
+        });
+    }
+
+    #[test]
+    fn a_name_that_somebody_might_come_upon_is_refused() {
+        with_cores(1, Config::default(), |bed| {
+            for name in ["", "short", "0123456789abcde%20", &"x".repeat(129)] {
+                let mut client = bed.connect(0);
+                let request = upgrade(&format!("/channels/a?session={name}"));
+                bed.say(&mut client, request.as_bytes());
+                assert_eq!(client.response().0, 400, "{name}");
+            }
+            assert_eq!(devices(bed), (0, 0));
+        });
+    }
+
+    #[test]
+    fn a_user_cannot_take_over_what_is_anothers() {
+        with_cores(2, config(0), |bed| {
+            let token = |claims: &str| sign_hs256(SECRET, claims).unwrap();
+            let options = |bed: &mut Bed, claims: &str, session: &str| {
+                let path = format!("/channels/a?token={}{session}", token(claims));
+                bed.websocket(0, &path)
+            };
+            let session = "&session=0123456789abcdef";
+            let clients = [
+                options(bed, r#"{"sub":"ada","channel":"a"}"#, session),
+                options(bed, r#"{"sub":"bob","channel":"a"}"#, session),
+                options(
+                    bed,
+                    r#"{"sub":"ada","channel":"a","device":"0123456789abcdef"}"#,
+                    "",
+                ),
+                options(bed, r#"{"sub":"ada","channel":"a","device":"b"}"#, session),
+                options(bed, r#"{"sub":"bob","channel":"a","device":"b"}"#, session),
+            ];
+            assert!(clients.iter().all(|client| !client.has_bytes()));
+            assert_eq!(devices(bed).0, clients.len());
+        });
+    }
+
+    #[test]
+    fn who_takes_over_neither_comes_nor_goes() {
+        with_cores(3, config(0), |bed| {
+            let (mut observer, own) = come(bed, 0, &json!({"sub": "observer"}));
+            assert_eq!(told(&mut observer), (1, own.clone()));
+            let claims = json!({"sub": "ada", "device": "phone"});
+            let (mut older, id) = come(bed, 1, &claims);
+            assert_eq!(told(&mut observer), (1, id.clone()));
+            for shard in [2, 2, 1, 0] {
+                let (newer, _) = come(bed, shard, &claims);
+                let close = std::iter::repeat_with(|| older.frame()).find(|frame| frame.0 == 0x88);
+                assert_eq!(close.unwrap().1[..2], 3600_u16.to_be_bytes());
+                older = newer;
+                assert_eq!(presence(bed, &mut observer), sorted([&own, &id]));
+            }
+            // Nobody is told anything, however long it takes.
+            pass_seconds(bed, 10);
+            assert_eq!(presence(bed, &mut observer), sorted([&own, &id]));
+            let unsubscribe = json!({"id": 3, "unsubscribe": {"channel": "room"}});
+            command(bed, &mut older, &unsubscribe);
+            pass(bed);
+            assert_eq!(told(&mut observer), (-1, id));
+            assert_eq!(presence(bed, &mut observer), [own]);
+        });
+    }
+
+    #[test]
+    fn who_is_lost_leaves_after_the_time_of_grace_and_who_wants_to_go_at_once() {
+        with_cores(2, config(5), |bed| {
+            let (mut observer, own) = come(bed, 0, &json!({"sub": "observer"}));
+            assert_eq!(told(&mut observer), (1, own.clone()));
+            for claims in [
+                json!({"sub": "ada", "device": "phone"}),
+                json!({"sub": "ada"}),
+            ] {
+                let (lost, id) = come(bed, 1, &claims);
+                assert_eq!(told(&mut observer), (1, id.clone()));
+                let (shard, key) = (lost.shard, lost.key);
+                lost.reset();
+                bed.receive_at(shard, key);
+                pass_seconds(bed, 5);
+                assert_eq!(presence(bed, &mut observer), sorted([&own, &id]));
+                pass_seconds(bed, 2);
+                assert_eq!(told(&mut observer), (-1, id));
+                assert_eq!(presence(bed, &mut observer), std::slice::from_ref(&own));
+                let (mut leaver, id) = come(bed, 1, &claims);
+                assert_eq!(told(&mut observer), (1, id.clone()));
+                let mut frame = Vec::new();
+                let close = 1000_u16.to_be_bytes();
+                encode_masked_frame(&mut frame, Opcode::Close, [1, 2, 3, 4], &close);
+                bed.say(&mut leaver, &frame);
+                pass(bed);
+                assert_eq!(told(&mut observer), (-1, id));
+            }
+        });
+    }
+
+    #[test]
+    fn who_is_back_in_time_was_never_away() {
+        with_cores(2, config(5), |bed| {
+            let (mut observer, own) = come(bed, 0, &json!({"sub": "observer"}));
+            assert_eq!(told(&mut observer), (1, own.clone()));
+            let claims = json!({"sub": "ada", "device": "phone"});
+            let (lost, id) = come(bed, 1, &claims);
+            assert_eq!(told(&mut observer), (1, id.clone()));
+            let (shard, key) = (lost.shard, lost.key);
+            lost.reset();
+            bed.receive_at(shard, key);
+            pass_seconds(bed, 3);
+            let (back, _) = come(bed, 0, &claims);
+            pass_seconds(bed, 10);
+            assert_eq!(presence(bed, &mut observer), sorted([&own, &id]));
+            drop(back);
+        });
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        /// A connection of the device comes to a shard.
+        Come(usize),
+        /// One of those that came breaks.
+        Go(usize),
+        /// A shard handles one message.
+        Handle(usize),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            3 => (0..3usize).prop_map(Step::Come),
+            1 => (0..12usize).prop_map(Step::Go),
+            8 => (0..3usize).prop_map(Step::Handle),
+        ];
+        prop::collection::vec(step, 1..60)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+
+        #[test]
+        fn one_connection_of_a_device_is_left_whatever_the_order(steps in steps()) {
+            with_cores(3, Config::default(), |bed| {
+                let mut clients: Vec<Option<Client>> = Vec::new();
+                for step in steps {
+                    match step {
+                        Step::Come(shard) => {
+                            let mut client = bed.connect(shard);
+                            bed.say(&mut client, upgrade(LISTENER).as_bytes());
+                            clients.push(Some(client));
+                        }
+                        Step::Go(client) => {
+                            if let Some(client) = clients.get_mut(client).and_then(Option::take) {
+                                let (shard, key) = (client.shard, client.key);
+                                client.reset();
+                                bed.receive_at(shard, key);
+                            }
+                        }
+                        Step::Handle(shard) => {
+                            if let Some((from, message)) = bed.inboxes[shard].pop() {
+                                bed.cores[shard].handle(from, message);
+                            }
+                        }
+                    }
+                }
+                bed.pass_messages();
+                let is_open = |client: &Client| {
+                    let stage = bed.cores[client.shard].stage(client.key);
+                    matches!(stage, Some(Stage::WebSocket(_)))
+                };
+                let open = clients.iter().flatten().filter(|client| is_open(client)).count();
+                assert!(open <= 1, "{open} are open");
+                assert_eq!(devices(bed), (open, open));
+                // The last one to come is the last that its shard told the owner of, if nobody broke it.
+                let mut last = bed.websocket(0, LISTENER);
+                assert_eq!(devices(bed), (1, 1));
+                bed.say(&mut last, &[0x89, 0x80, 1, 2, 3, 4]);
+                assert_eq!(last.frame().0, 0x8a);
+                let (shard, key) = (last.shard, last.key);
+                last.reset();
+                bed.receive_at(shard, key);
+                bed.pass_messages();
+                assert_eq!(devices(bed), (0, 0));
+            });
+        }
+    }
+}
