@@ -45,7 +45,7 @@ pub struct Holder {
     pub shard: u16,
     /// Its session there. Its generation tells it from those before and after it in the same place.
     pub session: Key,
-    /// Tells its questions apart.
+    /// Tells one time that the session takes the device from the next: polls take it again and again.
     pub tag: u32,
 }
 
@@ -78,7 +78,7 @@ impl Holders {
     pub fn take(&mut self, id: DeviceId, holder: Holder) -> Option<Holder> {
         let device = self.devices.entry(id).or_default();
         let before = device.holder.replace(holder);
-        let before = before.filter(|before| !before.is_same(&holder));
+        let before = before.filter(|before| *before != holder);
         device.ending += u32::from(before.is_some());
         before
     }
@@ -107,23 +107,15 @@ impl Holders {
     }
 
     /// A connection has ended by itself. It changes nothing if another holds its device by now.
-    pub fn give_up(&mut self, id: DeviceId, shard: u16, session: Key) {
+    pub fn give_up(&mut self, id: DeviceId, holder: Holder) {
         let Entry::Occupied(mut entry) = self.devices.entry(id) else {
             return;
         };
         let device = entry.get_mut();
-        device.holder = device
-            .holder
-            .filter(|holder| (holder.shard, holder.session) != (shard, session));
+        device.holder = device.holder.filter(|present| *present != holder);
         if device.holder.is_none() && device.ending == 0 {
             entry.remove();
         }
-    }
-}
-
-impl Holder {
-    fn is_same(&self, other: &Self) -> bool {
-        (self.shard, self.session) == (other.shard, other.session)
     }
 }
 
@@ -180,11 +172,9 @@ mod tests {
         assert_eq!(holders.ended(id("a")), None);
         assert_eq!(holders.ended(id("a")), Some(holder(3)));
         // What the fenced ones say is late.
-        let Holder { shard, session, .. } = holder(1);
-        holders.give_up(id("a"), shard, session);
+        holders.give_up(id("a"), holder(1));
         assert_eq!(holders.len(), 1);
-        let Holder { shard, session, .. } = holder(3);
-        holders.give_up(id("a"), shard, session);
+        holders.give_up(id("a"), holder(3));
         assert!(holders.is_empty());
     }
 
@@ -225,8 +215,7 @@ mod tests {
                     }
                     Step::Ended => {}
                     Step::GiveUp(slot) => {
-                        let Holder { shard, session, .. } = holder(slot);
-                        holders.give_up(id("a"), shard, session);
+                        holders.give_up(id("a"), holder(slot));
                         newest = newest.filter(|newest| *newest != holder(slot));
                     }
                 }

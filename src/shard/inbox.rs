@@ -55,8 +55,8 @@ pub enum Message {
     Fence {
         /// The device.
         device: DeviceId,
-        /// The session, on the receiving shard.
-        session: Key,
+        /// The session, on the receiving shard, if it is still there for what it took the device for.
+        asker: Asker,
     },
     /// To the owner of a device: the session that was to end has.
     Fenced {
@@ -67,8 +67,8 @@ pub enum Message {
     GiveUp {
         /// The device.
         device: DeviceId,
-        /// The session, on the sending shard.
-        session: Key,
+        /// The session, on the sending shard, and for what it had taken it.
+        asker: Asker,
     },
     /// Data, from the owner: a client came to a channel or left it.
     Event(Box<Event>),

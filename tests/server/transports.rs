@@ -484,7 +484,7 @@ fn takeover(way: Way) {
             newer.read_answer();
         }
         newer.expect(first, texts(first, first + 2));
-        assert_eq!(server.metrics().closes("taken_over"), (round + 1) as f64);
+        server.wait_for_closes("taken_over", (round + 1) as f64);
         if way == Way::Poll {
             newer.ask(60);
         }
