@@ -241,10 +241,11 @@ impl HttpStage {
                     _ => Ok(Progress::More),
                 }
             }
-            waiting => {
-                debug_assert!(waiting.is_waiting());
-                Ok(Progress::More)
-            }
+            Phase::AwaitPublished { .. }
+            | Phase::Await { .. }
+            | Phase::AwaitJoined(_)
+            | Phase::AwaitDevice(_)
+            | Phase::AwaitKeys(_) => Ok(Progress::More),
         }
     }
 

@@ -212,4 +212,31 @@ mod tests {
             );
         });
     }
+
+    #[test]
+    fn a_token_says_whose_it_is_and_of_which_device() {
+        with_core(|core| {
+            let listener =
+                |channel: &str, claims: &str| core.may_listen(channel, Some(&token(claims)));
+            let of = |user: &str, device: Option<&str>| {
+                Ok(Listener {
+                    user: user.to_owned(),
+                    device: device.map(str::to_owned),
+                })
+            };
+            for (claims, device) in [
+                (r#"{"sub":"42","device":"phone"}"#, Some("phone")),
+                (r#"{"sub":"42","device":""}"#, None),
+                (r#"{"sub":"42"}"#, None),
+            ] {
+                assert_eq!(listener("open:a", claims), of("42", device), "{claims}");
+            }
+            let subscription = r#"{"sub":"7","channel":"$a","device":"tablet"}"#;
+            assert_eq!(listener("$a", subscription), of("7", Some("tablet")));
+            let refused = Err(MayNotListen::TokenRefused);
+            let long = format!(r#"{{"sub":"42","device":"{}"}}"#, "x".repeat(129));
+            assert_eq!(listener("open:a", &long), refused);
+            assert_eq!(listener("open:a", r#"{"sub":"42","device":7}"#), refused);
+        });
+    }
 }

@@ -442,10 +442,14 @@ fn come(server: &Server, way: Way, session: &'static str) -> Listener {
     if way == Way::Poll {
         listener.ask(60);
     }
+    wait_until_one_listens(server);
+    listener
+}
+
+fn wait_until_one_listens(server: &Server) {
     wait_until("one connection is there", || {
         server.metrics().sum("longwire_subscriptions") == 1.0
     });
-    listener
 }
 
 fn takeover(way: Way) {
@@ -487,6 +491,7 @@ fn takeover(way: Way) {
         server.wait_for_closes("taken_over", (round + 1) as f64);
         if way == Way::Poll {
             newer.ask(60);
+            wait_until_one_listens(&server);
         }
         older = newer;
     }
