@@ -27,7 +27,7 @@ mod vitals;
 mod wheel;
 
 pub use attendance::Arrival;
-pub use batch::{Batch, Frames, Part};
+pub use batch::{Batch, Frames, Part, Visit};
 pub use device::{DeviceId, DeviceName, Holder, Holders};
 pub use encoding::{Dialect, Encoding, EncodingsInUse, Framing, Selection};
 pub use glob::{BadGlob, Glob};
