@@ -8,8 +8,8 @@ use crate::proto::cursor::{cursor_bytes_max, parse_channel_cursors};
 use crate::proto::envelope::Standing;
 use crate::proto::http::Request;
 use crate::shard::{
-    Answer, AnswerTo, Carrier, Core, Dialogue, Exchange, Gathering, ListenSeveral, POSITION_HEADER,
-    Question, RecoveryWish, Reply, Upgrade, Wish, append_parts, pages_reply,
+    Answer, AnswerTo, Carrier, Core, Dialogue, Exchange, Gathering, ListenSeveral, MayNotListen,
+    POSITION_HEADER, Question, RecoveryWish, Reply, Upgrade, Wish, append_parts, pages_reply,
 };
 
 use super::channels::upgrade;
@@ -33,9 +33,14 @@ pub(super) fn answer(core: &mut Core, exchange: &Exchange<'_>) -> Answer {
 fn listen(core: &mut Core, exchange: &Exchange<'_>) -> Result<Answer, Reply> {
     let request = exchange.request;
     let names = channels_of(core, request)?;
-    let expire_at_s = core
-        .may_listen_to(&names, token_of(request).as_deref())
-        .map_err(refusal)?;
+    let expire_at_s = match core.may_listen_to(&names, token_of(request).as_deref()) {
+        Ok(expire_at_s) => expire_at_s,
+        Err(MayNotListen::NeedsKeys(keys)) => {
+            let otherwise = refusal(MayNotListen::TokenRefused);
+            return Ok(Answer::AwaitKeys(keys, Box::new(otherwise)));
+        }
+        Err(why) => return Err(refusal(why)),
+    };
     let channels = wishes(request, names);
     let listen = |dialect| ListenSeveral {
         dialect,

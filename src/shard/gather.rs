@@ -210,6 +210,9 @@ impl Core {
         if self.opening(key).is_some() {
             return self.part_answered(asker, answer);
         }
+        if self.listener_took_over(key) {
+            return;
+        }
         let Some(mut http) = self.take_http(key) else {
             return;
         };

@@ -8,8 +8,9 @@ use crate::proto::http::{
 };
 use crate::proto::proxy::{NotAProxyHeader, ProxiedClient, parse_proxy_header};
 
+use super::jwks::AwaitingKeys;
 use super::several::{Opening, Several};
-use super::upgrade::Awaiting;
+use super::upgrade::{Awaiting, Upgrade};
 use super::{Headers, Reply, gather};
 
 /// Bytes of heads and bodies of a connection that may wait beyond the request being received.
@@ -66,6 +67,25 @@ pub(super) enum Phase {
     AwaitJoined(Box<Awaiting>),
     /// The owners of several channels have.
     AwaitSeveral(Box<Opening>),
+    /// The connection has yet to end that has the client's device.
+    AwaitDevice(Box<Upgrade>),
+    /// Keys have yet to come by which the client's token may be good.
+    AwaitKeys(Box<AwaitingKeys>),
+}
+
+impl Phase {
+    /// True while an answer is outstanding.
+    fn is_waiting(&self) -> bool {
+        match self {
+            Self::ProxyHeader | Self::Head | Self::Body(_) => false,
+            Self::AwaitPublished { .. }
+            | Self::Await { .. }
+            | Self::AwaitJoined(_)
+            | Self::AwaitSeveral(_)
+            | Self::AwaitDevice(_)
+            | Self::AwaitKeys(_) => true,
+        }
+    }
 }
 
 /// What follows the answer on this connection.
@@ -163,13 +183,9 @@ impl HttpStage {
     /// True while an answer is outstanding.
     pub fn is_paused(&self) -> bool {
         match &self.phase {
-            Phase::ProxyHeader | Phase::Head | Phase::Body(_) => false,
             // That its client ends is noticed until its next requests come.
             Phase::Await { awaiting, .. } if awaiting.polled().is_some() => !self.input.is_empty(),
-            Phase::AwaitPublished { .. }
-            | Phase::Await { .. }
-            | Phase::AwaitJoined(_)
-            | Phase::AwaitSeveral(_) => true,
+            phase => phase.is_waiting(),
         }
     }
 
@@ -190,6 +206,7 @@ impl HttpStage {
     pub fn held_bytes(&self) -> usize {
         let body = match &self.phase {
             Phase::Body(body) => body.bytes.len(),
+            Phase::AwaitKeys(awaiting) => awaiting.request.bytes.len(),
             _ => 0,
         };
         self.input.len() + body
@@ -243,7 +260,9 @@ impl HttpStage {
             Phase::AwaitPublished { .. }
             | Phase::Await { .. }
             | Phase::AwaitJoined(_)
-            | Phase::AwaitSeveral(_) => Ok(Progress::More),
+            | Phase::AwaitSeveral(_)
+            | Phase::AwaitDevice(_)
+            | Phase::AwaitKeys(_) => Ok(Progress::More),
         }
     }
 

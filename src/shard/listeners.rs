@@ -1,9 +1,23 @@
-//! Listeners of the plain dialect: who may listen to what. The rules are those of Centrifuge clients.
+//! Listeners of the plain dialect: who may listen to what, and who they are. The rules are those of Centrifuge clients.
 
-use crate::auth::TokenError;
+use crate::auth::{ConnectClaims, SubscribeClaims, TokenError};
 use crate::clock::unix_ms;
 
 use super::Core;
+use super::jwks::KeysWanted;
+
+/// Somebody who may listen to a channel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listener {
+    /// Whose connection it is; empty for nobody's in particular.
+    pub user: String,
+    /// The device its token was issued to.
+    pub device: Option<String>,
+    /// When its token ends, in Unix seconds; 0 for never.
+    pub expire_at_s: i64,
+    /// Its token is one for this channel.
+    is_subscriber: bool,
+}
 
 /// Why somebody may not listen to a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,22 +32,26 @@ pub enum MayNotListen {
     TokenRefused,
     /// The token is good, but not for this channel.
     Denied,
+    /// The token is not good, unless newer keys say otherwise.
+    NeedsKeys(KeysWanted),
 }
 
 impl Core {
-    /// Whether the holder of `token`, of a connection or of a subscription, may listen to a channel: until when, in
-    /// Unix seconds; 0 for ever.
+    /// Who the holder of `token`, of a connection or of a subscription, is that may listen to a channel.
     ///
     /// # Errors
-    /// Why not.
-    pub fn may_listen(&self, channel: &str, token: Option<&str>) -> Result<i64, MayNotListen> {
-        self.may_listen_to(&[channel], token)
+    /// Why it may not.
+    pub fn may_listen(&self, channel: &str, token: Option<&str>) -> Result<Listener, MayNotListen> {
+        if self.shared.config.is_open_to_listeners() {
+            return Ok(Listener::default());
+        }
+        self.may_listen_as(channel, token, None)
     }
 
-    /// The same for several channels, to all of them.
+    /// Until when the holder of `token` may listen to all of several channels, in Unix seconds; 0 for ever.
     ///
     /// # Errors
-    /// Why not to the first one of those refused.
+    /// Why it may not listen to the first one of those refused.
     pub fn may_listen_to<C: AsRef<str>>(
         &self,
         channels: &[C],
@@ -42,15 +60,16 @@ impl Core {
         if self.shared.config.is_open_to_listeners() {
             return Ok(0);
         }
-        // A token of a connection is looked at once.
-        let mut user = None;
+        // A token of a connection is looked at once, one of a subscription is good for one channel.
+        let mut known: Option<Listener> = None;
         let mut expire_at_s = 0;
         for channel in channels {
-            let channel_s = self.may_listen_as(channel.as_ref(), token, &mut user)?;
-            expire_at_s = match (expire_at_s, channel_s) {
+            let listener = self.may_listen_as(channel.as_ref(), token, known.as_ref())?;
+            expire_at_s = match (expire_at_s, listener.expire_at_s) {
                 (0, other) | (other, 0) => other,
                 (some, other) => some.min(other),
             };
+            known = Some(listener).filter(|listener| !listener.is_subscriber);
         }
         Ok(expire_at_s)
     }
@@ -59,8 +78,8 @@ impl Core {
         &self,
         channel: &str,
         token: Option<&str>,
-        user: &mut Option<(String, i64)>,
-    ) -> Result<i64, MayNotListen> {
+        known: Option<&Listener>,
+    ) -> Result<Listener, MayNotListen> {
         let config = &self.shared.config;
         let options = config.channel.resolve(channel);
         let options = options.map_err(|_| MayNotListen::NoSuchNamespace)?;
@@ -68,59 +87,70 @@ impl Core {
         name.map_err(|_| MayNotListen::BadName)?;
         let Some(token) = token else {
             return match self.may_subscribe(channel, "", options) {
-                true => Ok(0),
+                true => Ok(Listener::default()),
                 false => Err(MayNotListen::TokenMissing),
             };
         };
-        if user.is_none() {
-            match self.check_token(channel, token)? {
-                (Holder::Subscriber, expire_at_s) => return Ok(expire_at_s),
-                (Holder::User(name), expire_at_s) => *user = Some((name, expire_at_s)),
-            }
-        }
-        match user {
-            Some((user, expire_at_s)) if self.may_subscribe(channel, user, options) => {
-                Ok(*expire_at_s)
-            }
-            _ => Err(MayNotListen::Denied),
+        let holder = match known {
+            Some(known) => known.clone(),
+            None => self.check_token(channel, token)?,
+        };
+        match holder.is_subscriber || self.may_subscribe(channel, &holder.user, options) {
+            true => Ok(holder),
+            false => Err(MayNotListen::Denied),
         }
     }
 
-    /// Whose token it is, and when it ends in Unix seconds; 0 for never.
-    fn check_token(&self, channel: &str, token: &str) -> Result<(Holder, i64), MayNotListen> {
+    /// Who has a token.
+    fn check_token(&self, channel: &str, token: &str) -> Result<Listener, MayNotListen> {
         let now_s = unix_ms() / 1000;
         let revocations = &self.tokens.revocations;
         let granted = self.tokens.subscribe.verify_listener(token, channel, now_s);
-        let (holder, is_revoked, expire_at_s) = match granted {
+        let (user, device, is_subscriber, is_revoked, expire_at_s) = match granted {
             Ok(claims) => {
                 let is_revoked = revocations.is_revoked(claims.identity(), now_s);
-                (Holder::Subscriber, is_revoked, claims.expire_at_s)
+                let SubscribeClaims { user, device, .. } = claims;
+                (user, device, true, is_revoked, claims.expire_at_s)
             }
             Err(TokenError::Mismatch(_)) => return Err(MayNotListen::Denied),
-            Err(_) => {
+            Err(as_subscription) => {
                 let claims = self.tokens.connect.verify_connect(token, now_s);
-                let claims = claims.map_err(|_| MayNotListen::TokenRefused)?;
+                let claims = claims.map_err(|as_connection| {
+                    self.refuse_listener(&as_connection, &as_subscription)
+                })?;
                 let is_revoked = revocations.is_revoked(claims.identity(), now_s);
                 let limits = &self.shared.config.client.limits;
                 if claims.user.is_empty() && limits.disallow_anonymous_connection_tokens {
                     return Err(MayNotListen::TokenRefused);
                 }
-                (Holder::User(claims.user), is_revoked, claims.expire_at_s)
+                let ConnectClaims { user, device, .. } = claims;
+                (user, device, false, is_revoked, claims.expire_at_s)
             }
         };
         match is_revoked || expire_at_s.is_some_and(|expire_s| expire_s <= now_s) {
             true => Err(MayNotListen::TokenRefused),
-            false => Ok((holder, expire_at_s.unwrap_or(0))),
+            false => Ok(Listener {
+                user,
+                device,
+                expire_at_s: expire_at_s.unwrap_or(0),
+                is_subscriber,
+            }),
         }
     }
-}
 
-/// What a token says of whoever has it.
-enum Holder {
-    /// May listen to the channel.
-    Subscriber,
-    /// Is this user.
-    User(String),
+    /// A token is good neither for a connection nor for a subscription, as far as is known.
+    fn refuse_listener(
+        &self,
+        as_connection: &TokenError,
+        as_subscription: &TokenError,
+    ) -> MayNotListen {
+        let backend = &self.shared.backend;
+        let keys = KeysWanted::new([
+            (as_connection, backend.connect_keys()),
+            (as_subscription, backend.subscribe_keys()),
+        ]);
+        keys.map_or(MayNotListen::TokenRefused, MayNotListen::NeedsKeys)
+    }
 }
 
 #[cfg(test)]
@@ -168,12 +198,16 @@ mod tests {
         });
     }
 
+    fn may_listen(core: &Core, channel: &str, token: Option<&str>) -> Result<(), MayNotListen> {
+        core.may_listen(channel, token).map(|_| ())
+    }
+
     #[test]
     fn without_configuration_everybody_may_listen_to_everything() {
         with_cores(1, Config::default(), |bed| {
             for channel in ["a", "$b", "c:d", "e#42", "ü"] {
-                assert_eq!(bed.cores[0].may_listen(channel, None), Ok(0));
-                assert_eq!(bed.cores[0].may_listen(channel, Some("?")), Ok(0));
+                assert_eq!(may_listen(&bed.cores[0], channel, None), Ok(()));
+                assert_eq!(may_listen(&bed.cores[0], channel, Some("?")), Ok(()));
             }
         });
     }
@@ -186,20 +220,20 @@ mod tests {
             let denied = Err(MayNotListen::Denied);
             for (channel, by_nobody, by_anonymous, by_user) in [
                 ("a", missing, denied, denied),
-                ("open:a", missing, denied, Ok(0)),
-                ("public:a", Ok(0), Ok(0), Ok(0)),
+                ("open:a", missing, denied, Ok(())),
+                ("public:a", Ok(()), Ok(()), Ok(())),
                 ("$public:a", missing, denied, denied),
-                ("limited:a#41,42", missing, denied, Ok(0)),
+                ("limited:a#41,42", missing, denied, Ok(())),
                 ("limited:a#41", missing, denied, denied),
             ] {
-                assert_eq!(core.may_listen(channel, None), by_nobody, "{channel}");
-                let anonymous = core.may_listen(channel, Some(&nobody));
+                assert_eq!(may_listen(core, channel, None), by_nobody, "{channel}");
+                let anonymous = may_listen(core, channel, Some(&nobody));
                 assert_eq!(anonymous, by_anonymous, "{channel}");
-                assert_eq!(core.may_listen(channel, Some(&user)), by_user, "{channel}");
+                assert_eq!(may_listen(core, channel, Some(&user)), by_user, "{channel}");
             }
-            let unknown = core.may_listen("nope:a", Some(&user));
+            let unknown = may_listen(core, "nope:a", Some(&user));
             assert_eq!(unknown, Err(MayNotListen::NoSuchNamespace));
-            assert_eq!(core.may_listen("ü", None), Err(MayNotListen::BadName));
+            assert_eq!(may_listen(core, "ü", None), Err(MayNotListen::BadName));
         });
     }
 
@@ -302,17 +336,49 @@ mod tests {
     fn a_subscription_token_is_good_for_its_channel_while_it_lasts() {
         with_core(|core| {
             let own = token(r#"{"sub":"42","channel":"$a"}"#);
-            assert_eq!(core.may_listen("$a", Some(&own)), Ok(0));
-            assert_eq!(core.may_listen("$b", Some(&own)), Err(MayNotListen::Denied));
-            let refused = Err(MayNotListen::TokenRefused);
-            let old = token(r#"{"sub":"42","channel":"$a","exp":1000}"#);
-            assert_eq!(core.may_listen("$a", Some(&old)), refused);
-            assert_eq!(core.may_listen("public:a", Some("nonsense")), refused);
-            let of_client = token(r#"{"channel":"$a","client":"c"}"#);
+            assert_eq!(may_listen(core, "$a", Some(&own)), Ok(()));
             assert_eq!(
-                core.may_listen("$a", Some(&of_client)),
+                may_listen(core, "$b", Some(&own)),
                 Err(MayNotListen::Denied)
             );
+            let refused = Err(MayNotListen::TokenRefused);
+            let old = token(r#"{"sub":"42","channel":"$a","exp":1000}"#);
+            assert_eq!(may_listen(core, "$a", Some(&old)), refused);
+            assert_eq!(may_listen(core, "public:a", Some("nonsense")), refused);
+            let of_client = token(r#"{"channel":"$a","client":"c"}"#);
+            assert_eq!(
+                may_listen(core, "$a", Some(&of_client)),
+                Err(MayNotListen::Denied)
+            );
+        });
+    }
+
+    #[test]
+    fn a_token_says_whose_it_is_and_of_which_device() {
+        with_core(|core| {
+            let listener =
+                |channel: &str, claims: &str| core.may_listen(channel, Some(&token(claims)));
+            let of = |user: &str, device: Option<&str>| {
+                Ok(Listener {
+                    user: user.to_owned(),
+                    device: device.map(str::to_owned),
+                    is_subscriber: user == "7",
+                    ..Listener::default()
+                })
+            };
+            for (claims, device) in [
+                (r#"{"sub":"42","device":"phone"}"#, Some("phone")),
+                (r#"{"sub":"42","device":""}"#, None),
+                (r#"{"sub":"42"}"#, None),
+            ] {
+                assert_eq!(listener("open:a", claims), of("42", device), "{claims}");
+            }
+            let subscription = r#"{"sub":"7","channel":"$a","device":"tablet"}"#;
+            assert_eq!(listener("$a", subscription), of("7", Some("tablet")));
+            let refused = Err(MayNotListen::TokenRefused);
+            let long = format!(r#"{{"sub":"42","device":"{}"}}"#, "x".repeat(129));
+            assert_eq!(listener("open:a", &long), refused);
+            assert_eq!(listener("open:a", r#"{"sub":"42","device":7}"#), refused);
         });
     }
 }

@@ -14,7 +14,7 @@ use crate::proto::frame::Opcode;
 use crate::proto::sockjs;
 
 use super::Core;
-use super::asks::AnswerTo;
+use super::asks::{AnswerTo, Departure};
 use super::client::Client;
 use super::emulation::Emulation;
 use super::inbox::{Asker, Message};
@@ -276,7 +276,7 @@ impl Core {
     }
 
     fn close_polled(&mut self, key: Key, frame: Bytes, reason: CloseReason) {
-        self.unsubscribe(key);
+        self.unsubscribe(key, Departure::of(reason));
         if let Some(receiver) = self.take_receiver(key) {
             self.answer_to(receiver.shard, receiver.asker, AnswerTo::Polled(frame));
             return self.end(key, reason, false);

@@ -33,6 +33,7 @@ mod several;
 mod shutdown;
 mod slow_reader;
 mod startup;
+mod takeover;
 mod transports;
 mod tungstenite;
 mod websocket;
