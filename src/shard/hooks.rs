@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use crate::auth::{Overrides, SubscriptionClaims};
 use crate::clock::unix_s;
 use crate::hooks::{CallId, HookCall, HookOutcome};
-use crate::hub::{ClientInfo, Framing, Key};
+use crate::hub::{Framing, Key};
 use crate::metrics::CloseReason;
 use crate::proto::centrifuge::values::{
     ConnectRequest, PublishRequest, RpcRequest, SubRefreshResult, SubscribeRequest,
@@ -233,8 +233,11 @@ impl Core {
         request: &RpcRequest,
     ) -> Result<(), Refusal> {
         let options = self.shared.config.rpc.resolve(&request.method);
-        let options = options.ok_or(ErrorCode::MethodNotFound)?;
         let backend = &self.shared.backend;
+        let options = options.ok_or(match backend.takes_rpc() {
+            true => ErrorCode::MethodNotFound,
+            false => ErrorCode::NotAvailable,
+        })?;
         let endpoint = backend.on_rpc(options.proxy_enabled, &options.proxy_name);
         let endpoint = endpoint.ok_or(ErrorCode::NotAvailable)?;
         let info = Arc::clone(&self.client(key)?.info);
@@ -420,15 +423,10 @@ impl Core {
             return;
         };
         client.expires_s = expires_s;
-        if !info.is_empty() {
-            client.info = Arc::new(ClientInfo {
-                conn_info: info,
-                ..ClientInfo::clone(&client.info)
-            });
-        }
         if let Some(meta) = &result.meta {
             client.rare_mut().meta = bytes_of(meta);
         }
+        self.renew_info(key, &info);
         let refresh = SubRefreshResult {
             expires: result.expire_at != 0,
             ttl: ttl_s(result.expire_at, unix_s()),
@@ -456,16 +454,8 @@ impl Core {
         let info = json_of(&result.info, &result.b64info).unwrap_or_default();
         let expires_s = self.deadline_of(result.expire_at, 0);
         if let Ok(client) = self.client_mut(key) {
-            let own = Arc::clone(&client.info);
-            if let Some(subscription) = client.subscription_mut(local.slot) {
-                subscription.expires_s = expires_s;
-                if !info.is_empty() {
-                    subscription.info = Some(Arc::new(ClientInfo {
-                        chan_info: info,
-                        ..ClientInfo::clone(&own)
-                    }));
-                }
-            }
+            client.renew_subscription(local.slot, expires_s, info);
+            self.show_again(key, local.slot);
         }
         self.resume(key);
         self.reschedule(key);

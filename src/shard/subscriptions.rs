@@ -97,7 +97,7 @@ impl Core {
         if self.is_subscribed(client, name) {
             return Err(ErrorCode::AlreadySubscribed.into());
         }
-        let channels = client.subscriptions.len() + client.waiting.len();
+        let channels = client.subscriptions.len() + client.subscribing().count();
         if channels >= config.client.limits.channel_limit as usize {
             return Err(ErrorCode::LimitExceeded.into());
         }
@@ -112,9 +112,7 @@ impl Core {
         }
         let filter = match &request.filter {
             None => None,
-            Some(_) if !options.allow_tags_filter || !request.delta.is_empty() => {
-                return Err(ErrorCode::BadRequest.into());
-            }
+            Some(_) if !options.allow_tags_filter => return Err(ErrorCode::BadRequest.into()),
             Some(node) => Some(Filter::compile(node.clone()).map_err(|_| ErrorCode::BadRequest)?),
         };
         Ok((options, filter))
@@ -262,6 +260,7 @@ impl Core {
                 recoverable,
                 latest_only: is_cache,
                 rejects_unrecovered: request.rejects_unrecovered(),
+                wants_missed: request.recover || recoverable && recovers,
                 is_present: overrides.presence.unwrap_or(options.presence),
                 is_announced: announces,
                 ..WantedFlags::default()
@@ -272,7 +271,6 @@ impl Core {
             data: permit.data,
             filter: None,
             local: None,
-            left_by: None,
         })
     }
 
@@ -358,8 +356,7 @@ impl Core {
         out: &mut Vec<u8>,
     ) -> Result<(), Refusal> {
         let recovered = recovery.as_ref().is_some_and(|recovery| recovery.recovered);
-        let was_recovering = recovery.is_some();
-        if was_recovering && !recovered && wanted.flags.rejects_unrecovered {
+        if recovery.is_some() && !recovered && wanted.flags.rejects_unrecovered {
             return Err(ErrorCode::UnrecoverablePosition.into());
         }
         let encoding = self.claim_filter(&wanted)?;
@@ -430,7 +427,7 @@ impl Core {
             },
             publications,
             recovered,
-            was_recovering,
+            was_recovering: wanted.flags.wants_missed,
             flags: wanted.flags,
             // Not the client's concern, where the backend sees to it.
             expire_at_s: if is_refreshed { 0 } else { wanted.expire_at_s },
@@ -506,6 +503,22 @@ impl Core {
         self.tell_presence(local_slot, presence);
     }
 
+    /// Tells the owner of a channel what is to be seen of a client from now on, if anything is.
+    pub(super) fn show_again(&mut self, key: Key, local_slot: u32) {
+        let Ok(client) = self.client(key) else {
+            return;
+        };
+        let Some(subscription) = client.subscription(local_slot) else {
+            return;
+        };
+        let info = Arc::clone(subscription.info.as_ref().unwrap_or(&client.info));
+        let flags = WantedFlags {
+            is_present: subscription.is_present,
+            ..WantedFlags::default()
+        };
+        self.show(local_slot, info, flags, true);
+    }
+
     /// A channel a client waited for is heard now.
     pub(super) fn client_heard(&mut self, key: Key, local: Key) {
         loop {
@@ -527,6 +540,8 @@ impl Core {
             let origin = wanted.origin;
             self.refuse_wanted(key, origin, ErrorCode::Internal.into());
         }
+        self.obey_deferred(key);
+        self.resume(key);
     }
 
     /// The owner said what a client missed.
@@ -544,21 +559,17 @@ impl Core {
     }
 
     fn finish_wanted(&mut self, key: Key, wanted: Wanted, recovery: Option<Recovery>) {
-        let (origin, local, left_by) = (wanted.origin, wanted.local, wanted.left_by);
+        let origin = wanted.origin;
         let mut out = Vec::new();
         let completed = self.complete_subscribe(key, wanted, recovery, &mut out);
         self.say(key, &out);
-        if let Some((local, id)) = local.zip(left_by) {
-            let mut out = Vec::new();
-            self.leave(key, local.slot);
-            self.reply(key, id, ReplyResult::Unsubscribe, &mut out);
-            self.say(key, &out);
-        }
         match completed {
             Err(refusal) => self.refuse_wanted(key, origin, refusal),
             Ok(()) if origin == Origin::Connect => self.finish_connecting(key),
-            Ok(()) => self.resume(key),
+            Ok(()) => {}
         }
+        self.obey_deferred(key);
+        self.resume(key);
     }
 
     fn refuse_wanted(&mut self, key: Key, origin: Origin, refusal: Refusal) {
@@ -567,7 +578,6 @@ impl Core {
                 let mut out = Vec::new();
                 self.refuse_command(key, id, refusal, &mut out);
                 self.say(key, &out);
-                self.resume(key);
             }
             Origin::Connect => self.finish_connecting(key),
             Origin::Order => {}
@@ -585,8 +595,7 @@ impl Core {
         }
     }
 
-    /// A client wants to leave a channel. That it is not there is no error. The reply comes later if it is only
-    /// being subscribed: after that to the command it takes back.
+    /// A client wants to leave a channel. That it is not there is no error.
     pub(super) fn command_unsubscribe(
         &mut self,
         key: Key,
@@ -597,14 +606,6 @@ impl Core {
         if name.is_empty() {
             return Err(Disconnect::BadRequest.into());
         }
-        let client = self.client_mut(key)?;
-        if let Some(wanted) = client.wanted_mut(name)
-            && wanted.left_by.is_none()
-        {
-            wanted.left_by = Some(id);
-            return Ok(());
-        }
-        client.forget_asked(name);
         if let Some(local) = self.local.find(name) {
             self.leave(key, local.slot);
         }
