@@ -15,8 +15,8 @@ use crate::proto::centrifuge::values::{
     ReplyError, SubscribePush, SubscribeResult,
 };
 use crate::proto::centrifuge::{
-    Command, Commands, Disconnect, ErrorCode, Format, Method, PayloadKind, PayloadRef, Push, PushEvent,
-    Reply, ReplyResult, UnsubscribeCode, encode_push, encode_reply,
+    Command, Commands, Disconnect, ErrorCode, Format, Method, PayloadKind, PayloadRef, Push,
+    PushEvent, Reply, ReplyResult, UnsubscribeCode, encode_push, encode_reply,
 };
 use crate::proto::frame::Opcode;
 

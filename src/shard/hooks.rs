@@ -574,9 +574,10 @@ fn json_of(json: &Option<Box<RawValue>>, base64: &Option<Base64>) -> Result<Byte
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
+    use crate::config::{ChannelOptions, Config};
     use crate::proto::frame::Opcode;
     use crate::shard::client::Progress;
+    use crate::shard::inbox::Asker;
     use crate::shard::testing::with_cores;
 
     fn response(body: &str) -> HookOutcome {
@@ -645,6 +646,33 @@ mod tests {
             assert_eq!(waits.unwrap_or(0), 0);
         });
         told.unwrap()
+    }
+
+    #[test]
+    fn who_leaves_before_the_backend_lets_it_in_leaves_afterwards() {
+        let mut config = Config::default();
+        config.channel.without_namespace = ChannelOptions::default();
+        with_cores(1, config, |bed| {
+            let mut client = bed.websocket(0, "/connection/websocket");
+            let key = client.key;
+            let core = &mut bed.cores[0];
+            let waiting = core.client_mut(key).ok().unwrap();
+            waiting.progress = Progress::Connected;
+            let request = SubscribeRequest {
+                channel: "a".to_owned(),
+                ..SubscribeRequest::default()
+            };
+            let tag = waiting.wait(Awaited::Hook(Hook::Subscribe(2, Box::new(request))));
+            let unsubscribe = br#"{"id":3,"unsubscribe":{"channel":"a"}}"#;
+            core.receive_commands(key, Opcode::Text, unsubscribe);
+            assert!(!client.has_bytes());
+            let asker = Asker { session: key, tag };
+            let outcome = response(r#"{"result":{}}"#);
+            bed.cores[0].hook_answered(HookAnswer { asker, outcome });
+            assert_eq!(client.message(), br#"{"id":2,"subscribe":{}}"#);
+            assert_eq!(client.message(), br#"{"id":3,"unsubscribe":{}}"#);
+            assert_eq!(bed.cores[0].metrics.subscriptions.get(), 0);
+        });
     }
 
     #[test]

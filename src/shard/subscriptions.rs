@@ -731,3 +731,139 @@ fn nothing_missed(position: Position) -> Recovery {
         position,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::config::{ChannelOptions, Config};
+    use crate::proto::frame::{Opcode, encode_masked_frame};
+    use crate::shard::testing::{Bed, Client, with_cores};
+
+    /// Everybody may do everything.
+    fn config() -> Config {
+        let mut config = Config::default();
+        config.client.limits.insecure = true;
+        config.channel.without_namespace = ChannelOptions {
+            presence: true,
+            ..ChannelOptions::default()
+        };
+        config
+    }
+
+    /// A client of the first core, and a channel of the other.
+    fn with_client(test: impl FnOnce(&mut Bed, &mut Client, String)) {
+        with_cores(2, config(), |bed| {
+            let mut client = bed.websocket(0, "/connection/websocket");
+            send(
+                bed,
+                &mut client,
+                Opcode::Text,
+                &[json!({"id": 1, "connect": {}})],
+            );
+            assert_eq!(heard(&mut client, 1)[0]["id"], 1);
+            let channel = bed.channel_of(1);
+            test(bed, &mut client, channel);
+        });
+    }
+
+    /// Sends commands in one message. No other core hears of it yet.
+    fn send(bed: &mut Bed, client: &mut Client, opcode: Opcode, commands: &[Value]) {
+        let lines: Vec<String> = commands.iter().map(Value::to_string).collect();
+        let mut frame = Vec::new();
+        encode_masked_frame(
+            &mut frame,
+            opcode,
+            [1, 2, 3, 4],
+            lines.join("\n").as_bytes(),
+        );
+        bed.say(client, &frame);
+    }
+
+    /// The next `count` replies and pushes.
+    fn heard(client: &mut Client, count: usize) -> Vec<Value> {
+        let mut heard = Vec::new();
+        while heard.len() < count {
+            let message = client.message();
+            let lines = message.split(|byte| *byte == b'\n');
+            heard.extend(lines.map(|line| serde_json::from_slice::<Value>(line).unwrap()));
+        }
+        heard
+    }
+
+    #[test]
+    fn commands_about_a_channel_come_after_the_subscription_before_them() {
+        with_client(|bed, client, channel| {
+            let about = json!({ "channel": channel });
+            let publish = json!({"channel": channel, "data": 1});
+            let commands = [
+                json!({"id": 2, "subscribe": about}),
+                json!({"id": 3, "presence": about}),
+                json!({"id": 4, "unsubscribe": about}),
+                json!({"id": 5, "subscribe": about}),
+                json!({"id": 6, "publish": publish}),
+                json!({"id": 7, "unsubscribe": about}),
+                json!({"id": 8, "subscribe": about}),
+            ];
+            send(bed, client, Opcode::Text, &commands);
+            bed.pass_messages();
+            let replies = heard(client, commands.len());
+            let reply = |id: u32| replies.iter().find(|reply| reply["id"] == id).unwrap();
+            for id in [2, 4, 5, 7, 8] {
+                assert!(reply(id)["error"].is_null(), "{}", reply(id));
+            }
+            let present = reply(3)["presence"]["presence"].as_object().unwrap();
+            assert_eq!(present.len(), 1);
+            assert_eq!(bed.cores[0].metrics.subscriptions.get(), 1);
+        });
+    }
+
+    #[test]
+    fn what_is_being_made_is_ended_when_it_is_there() {
+        for ended in [None, Some("")] {
+            with_client(|bed, client, channel| {
+                let subscribe = json!({"id": 2, "subscribe": {"channel": channel}});
+                send(bed, client, Opcode::Text, &[subscribe]);
+                let ended = ended.unwrap_or(&channel);
+                bed.cores[0].unsubscribe_ordered(client.key, ended);
+                bed.pass_messages();
+                let heard = heard(client, 2);
+                assert!(heard[0]["subscribe"].is_object(), "{}", heard[0]);
+                assert_eq!(heard[1]["push"]["unsubscribe"]["code"], 2000);
+                assert_eq!(bed.cores[0].metrics.subscriptions.get(), 0);
+            });
+        }
+    }
+
+    #[test]
+    fn who_cannot_recover_is_told_that_it_did_not() {
+        with_client(|bed, client, channel| {
+            let wish = json!({"channel": channel, "recover": true, "offset": 7});
+            send(
+                bed,
+                client,
+                Opcode::Text,
+                &[json!({"id": 2, "subscribe": wish})],
+            );
+            bed.pass_messages();
+            assert_eq!(
+                heard(client, 1)[0]["subscribe"],
+                json!({"was_recovering": true})
+            );
+        });
+    }
+
+    #[test]
+    fn json_may_come_in_binary_messages() {
+        with_client(|bed, client, _| {
+            let commands = [
+                json!({"id": 2, "publish": {"channel": "é", "data": 1}}),
+                json!({"id": 3, "rpc": {"method": "nowhere:m"}}),
+            ];
+            send(bed, client, Opcode::Binary, &commands);
+            let replies = heard(client, 2);
+            assert_eq!(replies[0]["error"]["code"], 107, "not ASCII");
+            assert_eq!(replies[1]["error"]["code"], 108, "nobody takes calls");
+        });
+    }
+}

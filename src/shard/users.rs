@@ -261,10 +261,23 @@ impl Core {
             return;
         };
         let is_meant = |name: &&str| channel.is_empty() || *name == channel;
-        let coming: Vec<Box<str>> = client.subscribing().filter(is_meant).map(Box::from).collect();
+        let coming: Vec<Box<str>> = client
+            .subscribing()
+            .filter(is_meant)
+            .map(Box::from)
+            .collect();
         let there: Vec<u32> = match channel {
-            "" => client.subscriptions.iter().map(|one| one.place.channel).collect(),
-            name => self.local.find(name).iter().map(|local| local.slot).collect(),
+            "" => client
+                .subscriptions
+                .iter()
+                .map(|one| one.place.channel)
+                .collect(),
+            name => self
+                .local
+                .find(name)
+                .iter()
+                .map(|local| local.slot)
+                .collect(),
         };
         for slot in there {
             self.unsubscribe_by_server(key, slot, UnsubscribeCode::Server);
