@@ -87,6 +87,11 @@ pub struct CommonArgs {
     #[arg(long)]
     pub pin: bool,
 
+    /// Never let a thread sleep: it looks for bytes again and again. Then a server spends nothing on
+    /// waking this side, which otherwise depends on how far behind it happens to be
+    #[arg(long)]
+    pub spin: bool,
+
     /// Write the figures as JSON to FILE, or to stdout instead of the summary with `-`
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,

@@ -37,6 +37,8 @@ pub struct Run {
     pub connect_schedule: Option<Schedule>,
     /// Keep each thread on one core.
     pub pin: bool,
+    /// Never let a thread sleep.
+    pub spin: bool,
     /// What subscribers are to check; `None` if messages are only counted.
     pub check: Option<Check>,
     /// The number of this run, if its connections are to check broadcasts.
@@ -139,6 +141,7 @@ impl Run {
             connect_timeout: Duration::from_secs(10),
             connect_schedule: None,
             pin: false,
+            spin: false,
             check: None,
             broadcasts: None,
             echo: None,

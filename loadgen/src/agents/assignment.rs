@@ -38,6 +38,8 @@ pub struct Assignment {
     cores: Option<Vec<usize>>,
     /// Keep each thread on one core.
     pin: bool,
+    /// Never let a thread sleep.
+    spin: bool,
     /// What another server's clients say.
     rival: Option<Rival>,
     /// What clients of the Centrifuge protocol are like.
@@ -70,6 +72,7 @@ impl Assignment {
             connect_timeout: Duration::from_millis(u64::from(args.connect_timeout_ms)),
             cores: args.cores.as_ref().map(|cores| cores.0.clone()),
             pin: args.pin,
+            spin: args.spin,
             rival: Rival::of(&args.rival),
             centrifuge: Centrifuge::of(&args.centrifuge),
             check: None,
@@ -129,6 +132,7 @@ impl Assignment {
             lanes,
         });
         run.pin = self.pin;
+        run.spin = self.spin;
         run.rival.clone_from(&self.rival);
         run.centrifuge.clone_from(&self.centrifuge);
         run.check = self.check;

@@ -116,6 +116,9 @@ pub fn run_thread(run: Arc<Run>, thread: usize) -> Result<Tally, String> {
 async fn work(worker: Rc<Worker>) -> Result<(), String> {
     let give_way = open_give_way()?;
     monoio::spawn(begin_connecting(Rc::clone(&worker)));
+    if worker.run.spin {
+        monoio::spawn(spin(open_give_way()?));
+    }
     if let Some(echo) = worker.run.echo {
         let give_way = open_give_way()?;
         monoio::spawn(Rc::clone(&worker).drive_echo(echo, give_way));
@@ -139,6 +142,13 @@ async fn work(worker: Rc<Worker>) -> Result<(), String> {
 
 fn open_give_way() -> Result<GiveWay, String> {
     GiveWay::new().map_err(|error| format!("no descriptor: {error}"))
+}
+
+/// Keeps the ring from ever waiting.
+async fn spin(give_way: GiveWay) {
+    loop {
+        give_way.turn().await;
+    }
 }
 
 /// Sends what waits on a connection.
