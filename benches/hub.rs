@@ -5,8 +5,8 @@ use std::hint::black_box;
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use longwire::hub::{
-    Batch, Encoding, EncodingsInUse, Key, Kind, OwnedChannels, OwnedLimits, Position, Publication,
-    Since, StreamOptions, Subscribers, Wheel,
+    Backlog, Batch, Encoding, EncodingsInUse, Key, Kind, OwnedChannels, OwnedLimits, Position,
+    Publication, Since, StreamOptions, Wheel,
 };
 use longwire::proto::frame::{Opcode, encode_frame};
 
@@ -32,18 +32,22 @@ fn wheel(c: &mut Criterion) {
     group.finish();
 }
 
-fn subscribers(c: &mut Criterion) {
-    let mut subscribers = Subscribers::default();
-    for slot in 0..SESSIONS {
-        subscribers.add(slot);
-    }
-    let mut group = c.benchmark_group("subscribers");
+/// What a pass costs besides the sends.
+fn pass(c: &mut Criterion) {
+    let mut in_use = EncodingsInUse::default();
+    in_use.add(Encoding::PLAIN);
+    let mut batch = Batch::new(Backlog::Kept, SESSIONS as usize);
+    let mut group = c.benchmark_group("pass");
     group.throughput(Throughput::Elements(u64::from(SESSIONS)));
-    group.bench_function("pass over 20,000", |b| {
+    group.bench_function("over 20,000", |b| {
         b.iter(|| {
-            subscribers.begin_pass();
-            while let Some(slot) = subscribers.visit_next() {
-                black_box(slot);
+            batch.append(100, 0, &in_use, |_, out| {
+                out.extend_from_slice(&[b'x'; 100])
+            });
+            batch.begin_pass();
+            let frames = batch.frames();
+            while let Some(visit) = batch.visit() {
+                black_box(frames.since(visit.had, Encoding::PLAIN).len());
             }
         });
     });
@@ -60,13 +64,13 @@ fn fan_out_encode(c: &mut Criterion) {
         group.throughput(Throughput::Elements(publications));
         group.bench_function(format!("{publications} of {bytes} B"), |b| {
             b.iter(|| {
-                let mut batch = Batch::default();
+                let mut batch = Batch::new(Backlog::Kept, 1);
                 for _ in 0..publications {
                     batch.append(bytes as u32, 0, &in_use, |_, out| {
                         encode_frame(out, Opcode::Text, black_box(&payload));
                     });
                 }
-                black_box(batch.take().of(1, Encoding::PLAIN).len())
+                black_box(batch.frames().since(0, Encoding::PLAIN).len())
             });
         });
     }
@@ -112,5 +116,5 @@ fn history(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, wheel, subscribers, fan_out_encode, history);
+criterion_group!(benches, wheel, pass, fan_out_encode, history);
 criterion_main!(benches);

@@ -54,11 +54,12 @@
 //!    offset: 503 with Retry-After. Otherwise `OwnedChannels::commit` gives it the next offset, and a
 //!    `Message::Deliver` goes to every interested shard.
 //! 6. **Encoded once.** `Core::deliver` on each of those shards appends one encoded frame to the channel's
-//!    waiting batch (`Batch::append` in `src/hub/batch.rs`) and marks the channel ready; on its way out
+//!    batch (`Batch::append` in `src/hub/batch.rs`) and marks the channel ready; on its way out
 //!    `Shard::enter` rings the fan-out task.
-//! 7. **A pass.** `Core::fan_out` (`src/shard/fanout.rs`) takes the batch, tells the owner (`Message::Taken`,
-//!    which returns the credit), and visits the subscribers in slices; between two slices the ring is served.
-//!    What is published during a pass gathers in the next batch and goes out with one send per subscriber.
+//! 7. **A pass.** `Core::fan_out` (`src/shard/fanout.rs`) tells the owner that the batch is under way
+//!    (`Message::Taken`, which returns the credit), and visits the subscribers in slices; between two slices the
+//!    ring is served. Each gets what it lacks by then, in one send: what is published during a pass goes with it
+//!    to those it has not reached, and with the next to the others. Nobody waits longer than one pass takes.
 //!    Where shards share cores, those of a core make long passes one after the other (`src/shard/baton.rs`).
 //! 8. **Out.** `Core::send_to` (`src/shard/send.rs`) hands the bytes to `Stream::try_send`. What the kernel
 //!    does not take goes into the session's outbox, which is sent when the socket has room again
@@ -185,7 +186,7 @@
 //! | channel | A name to publish to and to listen to |
 //! | owner (shard) | The shard that sequences a channel |
 //! | owned channel | The channel as its owner sees it: epoch, newest offset, history, presence, interested shards |
-//! | local channel | The channel as a shard with subscribers sees it: subscribers, waiting batch |
+//! | local channel | The channel as a shard with subscribers sees it: subscribers, batch |
 //! | interest | The owner's note that a shard has subscribers. Join begins it, leave ends it |
 //! | subscriber, subscription | A session in a local channel; its place there |
 //! | publication | What was published: kind (JSON, text, binary), data, offset, time; rarely more |
@@ -203,8 +204,8 @@
 //! | entry, piece | One channel or key in a snapshot; entries that a shard gives at a time |
 //! | frozen | Of a shard that has begun to give its share of the snapshot: nothing is sequenced any more |
 //! | deliver | Bring a publication to a shard, then to a subscriber's socket or outbox |
-//! | batch | Encoded frames of a channel that wait for their pass |
-//! | pass | One batch on its way over all subscribers of a channel on one shard |
+//! | batch | Encoded frames of a channel that some subscriber on this shard lacks, and who has had how many |
+//! | pass | Once round all subscribers of a channel on one shard; each gets what it lacks |
 //! | long pass | A pass over more than 256 subscribers, where shards share cores. It waits for the baton |
 //! | baton | Held by one shard of a core at a time, for one long pass; the others queue for it |
 //! | slice | A bounded number of sends, after which the ring is served |

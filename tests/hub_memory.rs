@@ -75,7 +75,7 @@ fn owner_and_subscriber() {
         channel.add_interest(0, here, 0);
         let channel = local.get_mut(here).unwrap();
         channel.set_heard(key);
-        channel.subscribers.add(i as u32);
+        channel.add_subscriber(i as u32);
     }
     let both = (live_bytes() - before) / CHANNELS;
     println!("a channel: {at_owner} B at its owner, {both} B with one subscriber");

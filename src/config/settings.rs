@@ -228,7 +228,7 @@ settings! {
     }
     /// Delivery of a publication to its subscribers.
     fanout: Fanout {
-        /// Sends what is published while a pass runs as one batch; off only for measurement.
+        /// Sends all that a subscriber lacks in one go; off only for measurement.
         coalesce: bool = true, Kind::Flag;
         /// Where shards share cores, one of a core at a time makes a long pass; off only for measurement.
         take_turns: bool = true, Kind::Flag;

@@ -1,5 +1,6 @@
 //! Channels that have subscribers on this shard.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -7,7 +8,9 @@ use bytes::Bytes;
 use crate::proto::centrifuge::filter::Filter;
 
 use super::names::Names;
-use super::{Batch, EncodingsInUse, Key, Position, Selection, Slab, Subscribers};
+use super::{
+    Backlog, Batch, EncodingsInUse, Frames, Key, Position, Selection, Slab, Subscribers, Visit,
+};
 
 /// What the channel's owner knows of this shard's subscribers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +31,7 @@ pub struct LocalChannel {
     pub name: Arc<str>,
     /// Up to where everything was delivered here.
     pub position: Position,
-    /// Sessions that get what is published.
-    pub subscribers: Subscribers,
+    subscribers: Subscribers,
     /// The forms in which they get it.
     pub encodings: EncodingsInUse,
     rare: Option<Box<Rare>>,
@@ -41,7 +43,7 @@ pub struct LocalChannel {
 }
 
 // There may be a channel for each connection.
-const _: () = assert!(size_of::<LocalChannel>() <= 104);
+const _: () = assert!(size_of::<LocalChannel>() <= 96);
 
 /// What few channels have, or none for long.
 #[derive(Debug, Default)]
@@ -52,8 +54,8 @@ struct Rare {
     base: Option<Bytes>,
     /// What subscribers want of it: each filter once, with how many use it. Numbers begin with 1.
     filters: Vec<(Filter, u32)>,
-    /// What was published and not begun to be sent.
-    waiting: Option<Batch>,
+    /// What was published and not sent to everybody.
+    batch: Option<Batch>,
 }
 
 /// Yes or no, a bit each.
@@ -63,12 +65,10 @@ struct Marks(u8);
 impl Marks {
     /// The owner delivers here.
     const HEARD: u8 = 1;
-    /// A pass runs.
-    const PASSING: u8 = 2;
     /// The number of subscribers has changed since the owner was told.
-    const NEWS: u8 = 4;
+    const NEWS: u8 = 2;
     /// What is published is kept, so that places in it mean something.
-    const STREAM: u8 = 8;
+    const STREAM: u8 = 4;
 
     fn has(self, mark: u8) -> bool {
         self.0 & mark != 0
@@ -96,16 +96,6 @@ impl LocalChannel {
     pub fn set_heard(&mut self, owned: Key) {
         self.owned = owned;
         self.marks.set(Marks::HEARD, true);
-    }
-
-    /// True while a pass runs; the next begins after it.
-    pub fn is_passing(&self) -> bool {
-        self.marks.has(Marks::PASSING)
-    }
-
-    /// A pass begins or is over.
-    pub fn set_passing(&mut self, is_passing: bool) {
-        self.marks.set(Marks::PASSING, is_passing);
     }
 
     /// Notes whether the owner has yet to hear of a change; whether it had before.
@@ -140,26 +130,70 @@ impl LocalChannel {
         self.trim();
     }
 
-    /// What was published and not begun to be sent.
-    pub fn waiting_mut(&mut self) -> Option<&mut Batch> {
-        self.rare.as_mut()?.waiting.as_mut()
+    /// Sessions that get what is published.
+    pub fn subscribers(&self) -> &Subscribers {
+        &self.subscribers
     }
 
-    /// Takes it, to send it.
-    pub fn take_waiting(&mut self) -> Option<Batch> {
-        let batch = self.lend_waiting();
+    /// One more session gets what is published from now on. Its position.
+    pub fn add_subscriber(&mut self, slot: u32) -> u32 {
+        if let Some(batch) = self.batch_mut() {
+            batch.joined();
+        }
+        self.subscribers.add(slot)
+    }
+
+    /// The session at `position` gets nothing any more. Returned is the session that is there now, if any.
+    pub fn remove_subscriber(&mut self, position: u32) -> Option<u32> {
+        if let Some(batch) = self.batch_mut() {
+            batch.left(position);
+        }
+        self.subscribers.remove(position)
+    }
+
+    /// Takes what was published and not sent to everybody, to put it back with more; whether there is nothing.
+    pub fn lend_batch(&mut self, backlog: Backlog) -> (Batch, bool) {
+        let batch = self.rare.as_mut().and_then(|rare| rare.batch.take());
+        let is_new = batch.is_none();
+        let subscribers = self.subscribers.len();
+        let batch = batch.unwrap_or_else(|| Batch::new(backlog, subscribers));
+        (batch, is_new)
+    }
+
+    /// Puts it back.
+    pub fn put_batch(&mut self, batch: Batch) {
+        self.rare.get_or_insert_default().batch = Some(batch);
+    }
+
+    /// Begins a pass, if there is anything to send: what the owner gets back for it, in bytes.
+    pub fn begin_pass(&mut self) -> Option<u32> {
+        self.batch_mut().map(Batch::begin_pass)
+    }
+
+    /// What the next visits bring.
+    pub fn frames(&mut self) -> Option<Rc<Frames>> {
+        self.batch_mut().map(Batch::frames)
+    }
+
+    /// The next session of the pass, and how much of [`Self::frames`] it has had. `None` ends the pass.
+    pub fn visit(&mut self) -> Option<(u32, u32)> {
+        let Visit { position, had } = self.batch_mut()?.visit()?;
+        Some((self.subscribers.at(position)?, had))
+    }
+
+    /// A pass is over. True if there is anything for another.
+    pub fn end_pass(&mut self) -> bool {
+        let Some(rare) = &mut self.rare else {
+            return false;
+        };
+        rare.batch.take_if(|batch| batch.is_over());
+        let has_more = rare.batch.is_some();
         self.trim();
-        batch
+        has_more
     }
 
-    /// Takes it, to put it back.
-    pub fn lend_waiting(&mut self) -> Option<Batch> {
-        self.rare.as_mut()?.waiting.take()
-    }
-
-    /// Puts it back, with more.
-    pub fn put_waiting(&mut self, batch: Batch) {
-        self.rare.get_or_insert_default().waiting = Some(batch);
+    fn batch_mut(&mut self) -> Option<&mut Batch> {
+        self.rare.as_mut()?.batch.as_mut()
     }
 
     /// The newest publication's data, if somebody gets differences to it.
@@ -189,7 +223,7 @@ impl LocalChannel {
             rare.joining.is_empty()
                 && rare.base.is_none()
                 && rare.filters.is_empty()
-                && rare.waiting.is_none()
+                && rare.batch.is_none()
         });
     }
 

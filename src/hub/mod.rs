@@ -24,7 +24,7 @@ mod subscribers;
 mod vitals;
 mod wheel;
 
-pub use batch::{Batch, Frames, Part};
+pub use batch::{Batch, Frames, Part, Visit};
 pub use encoding::{Dialect, Encoding, EncodingsInUse, Framing, Selection};
 pub use glob::{BadGlob, Glob};
 pub use history::{Direction, Limit, Page, Recovery, Stream, StreamOptions, Unrecoverable};

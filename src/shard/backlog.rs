@@ -15,9 +15,7 @@ use std::hash::BuildHasher;
 use bytes::Bytes;
 
 use crate::config::SlowReader;
-use crate::hub::{
-    Backlog, Dialect, Droppable, Dropped, Encoding, Frames, Framing, Key, Publication,
-};
+use crate::hub::{Backlog, Dialect, Droppable, Dropped, Encoding, Framing, Key, Publication};
 use crate::metrics::{CloseReason, DropPolicy};
 use crate::proto::centrifuge::{Disconnect, UnsubscribeCode};
 use crate::proto::envelope;
@@ -26,6 +24,7 @@ use crate::proto::http::append_chunk;
 use crate::proto::sse;
 
 use super::client::Progress;
+use super::fanout::Portion;
 use super::session::Session;
 use super::{Core, Shared};
 
@@ -65,41 +64,41 @@ impl Core {
     pub(super) fn deliver_or_drop(
         &mut self,
         key: Key,
-        channel: Key,
-        batch: &Frames,
+        portion: &Portion<'_>,
         mut encoding: Encoding,
         now_s: u32,
     ) {
         let Some(session) = self.sessions.get(key) else {
             return;
         };
-        let mut frames = batch.of(key.slot, encoding).into_owned();
-        let publications = batch.publications_of(key.slot);
+        let (channel, backlog) = (portion.channel, portion.frames.backlog());
+        let mut frames = portion.bytes(encoding);
+        let publications = portion.publications();
         if !may_drop(session) {
             return self.send_publications(key, &frames, publications, now_s);
         }
         let Some(outbox) = &session.outbox else {
             self.send_publications(key, &frames, publications, now_s);
-            return self.split_backlog(key, channel, batch, encoding);
+            return self.split_backlog(key, portion, encoding);
         };
         let limits = &self.limits.outbox;
         if outbox.is_crowded(frames.len(), limits) {
             match self.consequence(key, channel, encoding) {
                 Consequence::Notice => {
-                    self.relieve(key, channel, batch.backlog(), encoding, frames.len());
+                    self.relieve(key, channel, backlog, encoding, frames.len());
                 }
                 Consequence::Whole(whole) => {
-                    self.drop_all(key, channel, batch.backlog(), 0);
+                    self.drop_all(key, channel, backlog, 0);
                     encoding = whole;
-                    frames = batch.of(key.slot, whole).into_owned();
+                    frames = portion.bytes(whole);
                 }
                 Consequence::Unsubscribed => {
-                    self.drop_all(key, channel, batch.backlog(), publications);
+                    self.drop_all(key, channel, backlog, publications);
                     let code = UnsubscribeCode::InsufficientState;
                     return self.unsubscribe_by_server(key, channel.slot, code);
                 }
                 Consequence::Disconnected => {
-                    self.drop_all(key, channel, batch.backlog(), publications);
+                    self.drop_all(key, channel, backlog, publications);
                     let reason = CloseReason::SlowConsumer;
                     return self.disconnect(key, &Disconnect::InsufficientState, reason);
                 }
@@ -107,7 +106,7 @@ impl Core {
         }
         self.metrics.sends.add(1);
         self.metrics.deliveries.add(u64::from(publications));
-        self.queue_frames(key, channel, batch, encoding, &frames, now_s);
+        self.queue_frames(key, portion, encoding, &frames, now_s);
     }
 
     fn consequence(&self, key: Key, channel: Key, encoding: Encoding) -> Consequence {
@@ -205,13 +204,13 @@ impl Core {
     }
 
     /// The kernel did not take all: what is left waits frame by frame.
-    fn split_backlog(&mut self, key: Key, channel: Key, batch: &Frames, encoding: Encoding) {
+    fn split_backlog(&mut self, key: Key, portion: &Portion<'_>, encoding: Encoding) {
         let session = self.sessions.get_mut(key);
         if let Some(outbox) = session.and_then(|session| session.outbox.as_mut()) {
-            let parts = batch.parts_of(key.slot, encoding);
+            let parts = portion.parts(encoding);
             outbox.split(parts.map(|part| {
                 let what = part.key.map(|key| Droppable {
-                    channel: channel.slot,
+                    channel: portion.channel.slot,
                     key,
                 });
                 (part.end as usize, what)
@@ -223,8 +222,7 @@ impl Core {
     fn queue_frames(
         &mut self,
         key: Key,
-        channel: Key,
-        batch: &Frames,
+        portion: &Portion<'_>,
         encoding: Encoding,
         frames: &Bytes,
         now_s: u32,
@@ -239,14 +237,14 @@ impl Core {
         };
         let (before, mut start) = (outbox.bytes(), 0);
         let mut has_room = true;
-        for part in batch.parts_of(key.slot, encoding) {
+        for part in portion.parts(encoding) {
             let end = (part.end as usize).min(frames.len());
             // A slice would keep all of the frames in memory.
             let frame = Bytes::copy_from_slice(frames.get(start..end).unwrap_or_default());
             start = end;
             let pushed = match part.key {
                 Some(key) => {
-                    let channel = channel.slot;
+                    let channel = portion.channel.slot;
                     let what = Droppable { channel, key };
                     outbox.push_publication(frame, what, limits, now_s)
                 }

@@ -100,12 +100,9 @@ impl Core {
         encoding: Encoding,
     ) -> Option<Subscription> {
         let channel = self.local.get_mut(local)?;
-        let position = channel.subscribers.add(key.slot);
+        let position = channel.add_subscriber(key.slot);
         for form in encoding.forms() {
             channel.encodings.add(form);
-        }
-        if let Some(batch) = channel.waiting_mut() {
-            batch.joined(key.slot, encoding);
         }
         self.metrics.subscriptions.add(1);
         self.note_subscribers(local);
@@ -128,15 +125,12 @@ impl Core {
         if let Some(filter) = subscription.encoding.selection.filter() {
             channel.release_filter(filter);
         }
-        channel
-            .subscribers
-            .remove(subscription.position, |slot, position| {
-                if let Some((_, session)) = sessions.at_mut(slot)
-                    && let Some(moved) = session.subscription_mut(local.slot)
-                {
-                    moved.position = position;
-                }
-            });
+        if let Some(slot) = channel.remove_subscriber(subscription.position)
+            && let Some((_, session)) = sessions.at_mut(slot)
+            && let Some(moved) = session.subscription_mut(local.slot)
+        {
+            moved.position = subscription.position;
+        }
         self.metrics.subscriptions.sub(1);
         self.note_subscribers(local);
         self.leave_if_empty(local);
@@ -163,7 +157,7 @@ impl Core {
             };
             channel.replace_news(false);
             if let Interest::Held { owned } = channel.interest() {
-                let (owner, subscribers) = (channel.owner, channel.subscribers.len() as u32);
+                let (owner, subscribers) = (channel.owner, channel.subscribers().len() as u32);
                 self.tell(
                     owner,
                     Message::Subscribers {
@@ -193,7 +187,7 @@ impl Core {
         let Some(channel) = self.local.get_mut(local) else {
             return;
         };
-        if !channel.subscribers.is_empty() || !channel.joining().is_empty() {
+        if !channel.subscribers().is_empty() || !channel.joining().is_empty() {
             return;
         }
         // While the owner has not answered there is nothing to leave; its answer comes back here.

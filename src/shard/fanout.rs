@@ -1,15 +1,13 @@
-//! Fan-out: passes of a batch over the subscribers of a channel.
+//! Fan-out: passes over the subscribers of a channel, which bring each what it lacks.
 //!
 //! One pass at a time per channel; passes of different channels take turns, a slice each, and the
 //! ring is served between slices. So a channel with a million subscribers delays a quiet one by a
 //! slice, not by a pass. Where shards share cores, a long pass waits for the baton of its core, so that
 //! a quiet shard has one busy neighbour at a time.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 
-use crate::hub::{Backlog, Frames, Framing, Interest, Key, Position};
+use crate::hub::{Backlog, Encoding, Frames, Framing, Interest, Key, Part, Position};
 use crate::metrics::CloseReason;
 use crate::proto::frame::{decode_header, frame_end};
 
@@ -24,12 +22,35 @@ use super::session::Stage;
 /// A pass over more subscribers than these waits for the baton, where shards share cores.
 const SHORT_PASS: usize = 256;
 
-/// A batch on its way to the subscribers of `channel`.
+/// A pass over the subscribers of `channel`.
+#[derive(Clone, Copy)]
 pub(super) struct Pass {
     channel: Key,
-    batch: Frames,
-    /// Where the channel stands after it.
-    position: Position,
+}
+
+/// What a subscriber gets when it is visited.
+pub(super) struct Portion<'a> {
+    pub(super) channel: Key,
+    pub(super) frames: &'a Frames,
+    /// How many of the frames it has had.
+    pub(super) had: u32,
+    /// Where the channel stands after them.
+    pub(super) position: Position,
+}
+
+impl Portion<'_> {
+    pub(super) fn bytes(&self, encoding: Encoding) -> Bytes {
+        self.frames.since(self.had, encoding)
+    }
+
+    pub(super) fn publications(&self) -> u32 {
+        self.frames.publications_since(self.had)
+    }
+
+    /// Where each frame of [`Self::bytes`] ends.
+    pub(super) fn parts(&self, encoding: Encoding) -> impl Iterator<Item = Part> + '_ {
+        self.frames.parts_since(self.had, encoding)
+    }
 }
 
 impl Core {
@@ -122,84 +143,90 @@ impl Core {
             let Some(channel) = self.local.get_mut(key) else {
                 continue;
             };
-            let Some(batch) = channel.take_waiting() else {
+            let Some(bytes) = channel.begin_pass() else {
                 continue;
             };
-            channel.set_passing(true);
-            channel.subscribers.begin_pass();
-            let subscribers = channel.subscribers.len();
+            let subscribers = channel.subscribers().len();
             let (owner, interest) = (channel.owner, channel.interest());
-            let position = channel.position;
-            if let Interest::Held { owned } = interest {
-                let (local, bytes) = (key, batch.credit_bytes());
+            if let Interest::Held { owned } = interest
+                && bytes > 0
+            {
                 self.tell(
                     owner,
                     Message::Taken {
                         owned,
-                        local,
+                        local: key,
                         bytes,
                     },
                 );
             }
-            let pass = Pass {
-                position,
-                channel: key,
-                batch: batch.take(),
-            };
+            let pass = Pass { channel: key };
             self.queue_pass(pass, subscribers);
         }
     }
 
     /// Visits up to `portion` subscribers; returns how many, and whether the pass is over.
     fn advance_pass(&mut self, pass: &Pass, portion: usize, now_s: u32) -> (usize, bool) {
+        let Some(channel) = self.local.get_mut(pass.channel) else {
+            return (0, true);
+        };
+        let position = channel.position;
+        let Some(frames) = channel.frames() else {
+            return (0, true);
+        };
         for made in 0..portion {
             let Some(channel) = self.local.get_mut(pass.channel) else {
                 return (made, true);
             };
-            let Some(slot) = channel.subscribers.visit_next() else {
+            let Some((slot, had)) = channel.visit() else {
                 return (made, true);
             };
-            self.deliver_to(slot, pass, now_s);
+            let portion = Portion {
+                channel: pass.channel,
+                frames: &frames,
+                had,
+                position,
+            };
+            self.deliver_to(slot, &portion, now_s);
         }
         (portion, false)
     }
 
-    fn deliver_to(&mut self, slot: u32, pass: &Pass, now_s: u32) {
+    fn deliver_to(&mut self, slot: u32, portion: &Portion<'_>, now_s: u32) {
+        let channel = portion.channel;
         let Some((key, session)) = self.sessions.at_mut(slot) else {
             return;
         };
-        let Some(subscription) = session.subscription_mut(pass.channel.slot) else {
+        let Some(subscription) = session.subscription_mut(channel.slot) else {
             return;
         };
         let encoding = subscription.encoding;
-        let mut frames = pass.batch.of(slot, encoding);
+        let mut frames = portion.bytes(encoding);
         if frames.is_empty() {
             return;
         }
         if let Some(after_first) = encoding.after_first() {
             subscription.encoding = after_first;
         }
+        let publications = portion.publications();
         if matches!(session.stage, Stage::Poll(_)) {
-            let publications = pass.batch.publications_of(slot);
             self.metrics.deliveries.add(u64::from(publications));
             self.metrics.sends.add(1);
-            return self.answer_poll(key, &frames, publications, Some(pass.position));
+            return self.answer_poll(key, &frames, publications, Some(portion.position));
         }
-        if pass.batch.backlog() != Backlog::Kept && !has_ids(encoding) {
-            return self.deliver_or_drop(key, pass.channel, &pass.batch, encoding, now_s);
+        if portion.frames.backlog() != Backlog::Kept && !has_ids(encoding) {
+            return self.deliver_or_drop(key, portion, encoding, now_s);
         }
         if session.has_server_window() {
-            frames = Cow::Owned(self.compress_for(key, &frames));
+            frames = self.compress_for(key, &frames);
         }
         if has_ids(encoding) {
-            frames = Cow::Owned(self.with_id(key, pass.channel.slot, pass.position, &frames));
+            frames = self.with_id(key, channel.slot, portion.position, &frames);
         }
-        let publications = pass.batch.publications_of(slot);
         if self.shared.config.fanout.coalesce || encoding.framing != Framing::WebSocket {
             return self.send_publications(key, &frames, publications, now_s);
         }
         // One send per publication: what coalescing is measured against.
-        let mut frames = frames.into_owned();
         while !frames.is_empty() {
             let frame = frames.split_to(frame_end(&frames, 1));
             self.send_publications(key, &frame, 1, now_s);
@@ -264,8 +291,7 @@ impl Core {
         let Some(channel) = self.local.get_mut(pass.channel) else {
             return;
         };
-        channel.set_passing(false);
-        if channel.waiting_mut().is_some() {
+        if channel.end_pass() {
             self.ready.push_back(pass.channel);
         }
     }

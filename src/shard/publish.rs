@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::clock::unix_ms;
 use crate::hub::{
-    Batch, ClientInfo, Encoding, Key, Kind, Position, Publication, PublicationExtra, Refused,
+    ClientInfo, Encoding, Key, Kind, Position, Publication, PublicationExtra, Refused,
     StreamOptions,
 };
 use crate::metrics::{CloseReason, PublicationRefusal};
@@ -225,8 +225,7 @@ impl Core {
         };
         let (backlog, key) = backlog_of(&self.shared, &channel.name, Some(publication));
         channel.position = position;
-        let waiting = channel.lend_waiting();
-        let is_first = waiting.is_none();
+        let (mut batch, is_new) = channel.lend_batch(backlog);
         let credit_bytes = Publication::credit_bytes(publication.data.len());
         let scribe = &mut self.scribe;
         let place = Place {
@@ -239,15 +238,14 @@ impl Core {
             let filter = encoding.selection.filter();
             filter.is_none_or(|number| channel.passes(number, |filter| passes(filter, publication)))
         };
-        let mut batch = waiting.unwrap_or_else(|| Batch::new(backlog));
         batch.append(credit_bytes, key, &channel.encodings, |encoding, out| {
             if is_wanted(encoding) {
                 scribe.publication(out, encoding, &place, publication, channel.base());
             }
         });
-        channel.put_waiting(batch);
+        channel.put_batch(batch);
         channel.keep_base(&publication.data);
-        if is_first && !channel.is_passing() {
+        if is_new {
             self.ready.push_back(local);
         }
     }
@@ -293,8 +291,8 @@ impl Core {
         let Some(channel) = self.local.get_mut(event.local) else {
             return;
         };
-        let waiting = channel.lend_waiting();
-        let is_first = waiting.is_none();
+        let (backlog, _) = backlog_of(&self.shared, &channel.name, None);
+        let (mut batch, is_new) = channel.lend_batch(backlog);
         let scribe = &mut self.scribe;
         let place = Place {
             name: &channel.name,
@@ -302,15 +300,13 @@ impl Core {
             epoch: channel.position.epoch,
             is_stream: channel.is_stream(),
         };
-        let (backlog, _) = backlog_of(&self.shared, &channel.name, None);
-        let mut batch = waiting.unwrap_or_else(|| Batch::new(backlog));
         batch.append_event(event.credit_bytes, &channel.encodings, |encoding, out| {
             if encoding.selection.wants_events() {
                 scribe.event(out, encoding, &place, &event.info, event.is_join);
             }
         });
-        channel.put_waiting(batch);
-        if is_first && !channel.is_passing() {
+        channel.put_batch(batch);
+        if is_new {
             self.ready.push_back(event.local);
         }
     }

@@ -155,7 +155,12 @@ impl Core {
         let channels = pattern.map(|pattern| {
             let matching = self.local.iter().filter(|one| pattern.matches(&one.name));
             matching
-                .map(|channel| (Arc::clone(&channel.name), channel.subscribers.len() as u64))
+                .map(|channel| {
+                    (
+                        Arc::clone(&channel.name),
+                        channel.subscribers().len() as u64,
+                    )
+                })
                 .filter(|(_, subscribers)| *subscribers > 0)
                 .collect()
         });
