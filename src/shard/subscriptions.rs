@@ -245,7 +245,9 @@ impl Core {
         let recovers = request.recover || is_cache && options.auto_cache_recover;
         let since =
             (recoverable && recovers).then(|| Since::from_text(&request.epoch, request.offset));
-        let takes_deltas = request.delta == "fossil" && options.allows_fossil();
+        // A difference refers to the publication before, which a filter may have kept back.
+        let takes_deltas =
+            request.delta == "fossil" && options.allows_fossil() && request.filter.is_none();
         let client = self.client(key)?;
         let selection = Selection::default()
             .with_events(gets_events)
@@ -736,7 +738,7 @@ fn nothing_missed(position: Position) -> Recovery {
 mod tests {
     use serde_json::{Value, json};
 
-    use crate::config::{ChannelOptions, Config};
+    use crate::config::{ChannelOptions, Config, DeltaType};
     use crate::proto::frame::{Opcode, encode_masked_frame};
     use crate::shard::testing::{Bed, Client, with_cores};
 
@@ -746,6 +748,8 @@ mod tests {
         config.client.limits.insecure = true;
         config.channel.without_namespace = ChannelOptions {
             presence: true,
+            allow_tags_filter: true,
+            allowed_delta_types: vec![DeltaType::Fossil],
             ..ChannelOptions::default()
         };
         config
@@ -850,6 +854,25 @@ mod tests {
                 heard(client, 1)[0]["subscribe"],
                 json!({"was_recovering": true})
             );
+        });
+    }
+
+    #[test]
+    fn differences_are_for_those_who_get_everything() {
+        with_client(|bed, client, channel| {
+            let all = json!({"channel": channel, "delta": "fossil"});
+            let filter = json!({"key": "k", "cmp": "eq", "val": "v"});
+            let some = json!({"channel": "other", "delta": "fossil", "tf": filter});
+            let commands = [
+                json!({"id": 2, "subscribe": all}),
+                json!({"id": 3, "subscribe": some}),
+            ];
+            send(bed, client, Opcode::Text, &commands);
+            bed.pass_messages();
+            let mut replies = heard(client, 2);
+            replies.sort_by_key(|reply| reply["id"].as_u64());
+            assert_eq!(replies[0]["subscribe"], json!({"delta": true}));
+            assert_eq!(replies[1]["subscribe"], json!({}));
         });
     }
 
