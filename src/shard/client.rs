@@ -283,13 +283,9 @@ impl Client {
         Some(self.waiting.swap_remove(at).what)
     }
 
-    /// Whether it is not known yet who the client is, though it asked to be let in.
+    /// Whether it asked to be let in, and has no answer yet.
     pub fn awaits_admission(&self) -> bool {
-        self.waiting.iter().any(|waiting| match &waiting.what {
-            Awaited::Hook(Hook::Connect(..)) | Awaited::Census(_) => true,
-            Awaited::Keys(command) => matches!(command.method, Method::Connect(_)),
-            _ => false,
-        })
+        self.progress == Progress::Connecting
     }
 
     /// Takes out what waited for its turn, in order.

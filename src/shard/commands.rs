@@ -154,8 +154,8 @@ impl Core {
         self.conclude(key, id, done, out)
     }
 
-    /// Whether what a command may do depends on who the client is, and that is being asked; or on a subscription that
-    /// is being made.
+    /// Whether a command has to wait until the client is let in, which it may ask for in the same message; or until a
+    /// subscription is made that what it may do depends on.
     fn awaits_turn(&self, key: Key, command: &Command) -> bool {
         if matches!(command.method, Method::Pong | Method::Connect(_)) {
             return false;
@@ -265,8 +265,6 @@ impl Core {
         let progress = self.client(key)?.progress;
         match (progress, &method) {
             (Progress::New, Method::Connect(_)) | (Progress::Connected, _) => {}
-            // Commands may follow the request to connect in the same frame.
-            (Progress::Connecting, _) if !matches!(method, Method::Connect(_)) => {}
             _ => return Err(Disconnect::BadRequest.into()),
         }
         match method {

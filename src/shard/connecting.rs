@@ -305,6 +305,7 @@ impl Core {
             self.say(key, &out);
             self.release_held(key);
             self.say_id(key);
+            self.obey_deferred(key);
             self.resume(key);
         }
     }

@@ -738,6 +738,7 @@ fn nothing_missed(position: Position) -> Recovery {
 mod tests {
     use serde_json::{Value, json};
 
+    use crate::auth::sign_hs256;
     use crate::config::{ChannelOptions, Config, DeltaType};
     use crate::proto::frame::{Opcode, encode_masked_frame};
     use crate::shard::testing::{Bed, Client, with_cores};
@@ -819,6 +820,30 @@ mod tests {
             let present = reply(3)["presence"]["presence"].as_object().unwrap();
             assert_eq!(present.len(), 1);
             assert_eq!(bed.cores[0].metrics.subscriptions.get(), 1);
+        });
+    }
+
+    #[test]
+    fn who_is_let_in_hears_of_that_first() {
+        let mut config = config();
+        config.client.token.hmac_secret_key = "secret".to_owned();
+        with_cores(2, config, |bed| {
+            let mut client = bed.websocket(0, "/connection/websocket");
+            let claims = json!({"sub": "42", "channels": [bed.channel_of(1)]});
+            let token = sign_hs256("secret", &claims.to_string()).unwrap();
+            let commands = [
+                json!({"id": 1, "connect": {"token": token}}),
+                json!({"id": 2, "subscribe": {"channel": bed.channel_of(0)}}),
+                json!({"id": 3, "rpc": {"method": "m"}}),
+            ];
+            send(bed, &mut client, Opcode::Text, &commands);
+            assert!(!client.has_bytes());
+            bed.pass_messages();
+            let ids: Vec<Value> = heard(&mut client, 3)
+                .iter_mut()
+                .map(|reply| reply["id"].take())
+                .collect();
+            assert_eq!(ids, [1, 2, 3]);
         });
     }
 
