@@ -77,6 +77,7 @@ pub fn run(args: &IdleArgs) -> Result<bool, Failure> {
 fn plan(args: &IdleArgs) -> Result<Run, String> {
     args.common.centrifuge.check(args.channels)?;
     let mut run = prepare(&args.common, args.common.channel_url())?;
+    run.transport = args.transport;
     match &mut run.centrifuge {
         Some(clients) => clients.channels = args.channels,
         None if args.channels > 1 => {
