@@ -109,6 +109,8 @@ labels! {
         Internal = "internal",
         /// The backend or an operator ended the connection.
         Disconnected = "disconnected",
+        /// A newer connection of the same device took over.
+        TakenOver = "taken_over",
     }
 }
 
@@ -134,6 +136,7 @@ impl CloseReason {
             Disconnect::Shutdown => Self::GoingAway,
             Disconnect::InternalServerError => Self::Internal,
             Disconnect::Custom { .. } => Self::Disconnected,
+            Disconnect::TakenOver => Self::TakenOver,
             Disconnect::PermissionDenied | Disconnect::ConnectionLimit => Self::Policy,
             _ => Self::BadCommand,
         }

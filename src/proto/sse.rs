@@ -7,6 +7,10 @@ pub const CONTENT_TYPE: &str = "text/event-stream; charset=utf-8";
 pub const GAP_EVENT: &str = "longwire.gap";
 /// The event of a publication that is not text, and comes as base64.
 pub const BINARY_EVENT: &str = "longwire.binary";
+/// The event that says that a newer connection has taken over, and this one ends.
+pub const TAKEN_OVER_EVENT: &str = "longwire.taken_over";
+/// Its id: a client that comes back with it is told to stay away.
+pub const TAKEN_OVER_ID: &str = "taken-over";
 
 /// One event.
 #[derive(Clone, Copy, Debug, Default)]

@@ -9,6 +9,7 @@ use crate::proto::centrifuge::filter::Filter;
 use crate::proto::centrifuge::{Command, Format, Method};
 
 use super::census::Census;
+use super::connecting::Newcomer;
 use super::hooks::Hook;
 use super::places::Place;
 use super::session::Subscription;
@@ -108,6 +109,8 @@ pub(super) enum Awaited {
     Presence(u32),
     /// How many are there. The command's id.
     PresenceStats(u32),
+    /// That the connection has ended that had its device.
+    Takeover(Box<Newcomer>),
     /// How many connections its user has.
     Census(Box<Census>),
     /// What the backend says.
@@ -269,7 +272,7 @@ impl Client {
     /// Whether it is not known yet who the client is, though it asked to be let in.
     pub fn awaits_admission(&self) -> bool {
         self.waiting.iter().any(|waiting| match &waiting.what {
-            Awaited::Hook(Hook::Connect(..)) | Awaited::Census(_) => true,
+            Awaited::Hook(Hook::Connect(..)) | Awaited::Takeover(_) | Awaited::Census(_) => true,
             Awaited::Keys(command) => matches!(command.method, Method::Connect(_)),
             _ => false,
         })

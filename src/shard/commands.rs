@@ -492,6 +492,7 @@ impl Core {
             return;
         };
         let awaited = match awaited {
+            Awaited::Takeover(newcomer) => return self.took_over(key, *newcomer),
             Awaited::Census(census) => return self.counted(asker, census, &answer),
             awaited => awaited,
         };
@@ -556,6 +557,7 @@ impl Core {
             (
                 Awaited::Subscribe(_)
                 | Awaited::Publish(_)
+                | Awaited::Takeover(_)
                 | Awaited::Census(_)
                 | Awaited::Hook(_)
                 | Awaited::Keys(_)

@@ -114,7 +114,7 @@ impl Core {
         let retry_after_ms = self.retry_after_ms();
         let mut message = Vec::new();
         let code = CloseCode::GoingAway.code();
-        envelope::append_disconnect(&mut message, code, text, retry_after_ms);
+        envelope::append_disconnect(&mut message, code, text, Some(retry_after_ms));
         self.say_as(key, Opcode::Text, &message);
     }
 

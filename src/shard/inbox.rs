@@ -15,7 +15,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::doorbell::{Doorbell, DoorbellWaiter};
-use crate::hub::{ClientInfo, Key, Position, Publication, Refused};
+use crate::hub::{ClientInfo, DeviceId, Key, Position, Publication, Refused};
 
 use super::asks::{Answer, Ask, Order, Presence};
 use super::backend::{HookAnswer, KeyNews};
@@ -44,6 +44,32 @@ pub enum Message {
     Answer(Box<Answer>),
     /// To the owner of a channel: a client came or went there.
     Presence(Box<Presence>),
+    /// To the owner of a device: a session takes it, and is answered when the one before has ended.
+    TakeOver {
+        /// The device.
+        device: DeviceId,
+        /// Who takes it.
+        asker: Asker,
+    },
+    /// From the owner of a device: another has it by now, so this session is to end.
+    Fence {
+        /// The device.
+        device: DeviceId,
+        /// The session, on the receiving shard, if it is still there for what it took the device for.
+        asker: Asker,
+    },
+    /// To the owner of a device: the session that was to end has.
+    Fenced {
+        /// The device.
+        device: DeviceId,
+    },
+    /// To the owner of a device: a session holds it no more.
+    GiveUp {
+        /// The device.
+        device: DeviceId,
+        /// The session, on the sending shard, and for what it had taken it.
+        asker: Asker,
+    },
     /// Data, from the owner: a client came to a channel or left it.
     Event(Box<Event>),
     /// To the owner: this shard has subscribers now.

@@ -30,6 +30,7 @@
 //! | `places` | where an event stream over several channels stands |
 //! | `emulation` | commands that come by requests of their own |
 //! | `polled` | sessions that are polled |
+//! | `takeover`, `lingering` | a new connection in the place of an older one; clients that may come back |
 //! | `talk` | pings and disconnects, in the words of each carrier |
 //! | `users`, `whereabouts` | the connections of a user, or one of them; where they are |
 //! | `fanout` | passes over the subscribers |
@@ -69,6 +70,7 @@ mod inbox;
 #[cfg(test)]
 mod interleavings;
 mod jwks;
+mod lingering;
 mod listeners;
 mod local_bell;
 mod owner;
@@ -87,6 +89,7 @@ mod send;
 mod session;
 mod snapshot;
 mod subscriptions;
+mod takeover;
 mod talk;
 mod tasks;
 #[cfg(test)]
@@ -128,18 +131,20 @@ use admission::TokenBucket;
 use age::Ages;
 use baton::Ticket;
 use fanout::Pass;
+use lingering::Lingering;
 use local_bell::LocalBell;
 use peer_log::PeerLog;
 use recoveries::Recoveries;
 use scribe::Scribe;
 use secrets::Secrets;
 use session::Session;
+use takeover::Devices;
 use users::Users;
 
 pub use addresses::AddressTable;
 pub use asks::{
-    Action, AnswerTo, Order, Overview, Question, RecoveryWish, Revocation, RevokedTokens,
-    SubscribeOrder, Whom,
+    Action, AnswerTo, Departure, Order, Overview, Question, RecoveryWish, Revocation,
+    RevokedTokens, SubscribeOrder, Whom,
 };
 pub use backend::{Backend, HookAnswer, KeyNews, Returns};
 pub use baton::Baton;
@@ -150,7 +155,8 @@ pub use emulation::{Emulated, Emulation};
 pub use gather::{Awaiting, Gathering};
 pub use http::PublishReply;
 pub use inbox::{Allowance, Asker, Inbox, Link, Message, Ports, connect};
-pub use listeners::MayNotListen;
+pub use jwks::KeysWanted;
+pub use listeners::{Listener, MayNotListen};
 pub use poll::{POSITION_HEADER, Page, page_parts, position_text};
 pub use polled::Polling;
 pub use publish::{PublishOptions, Submission, Submitted};
@@ -245,6 +251,8 @@ pub enum Answer {
     AwaitPublished(PublishReply),
     /// Shards that were asked will answer.
     Await(Awaiting),
+    /// Newer keys may change it; without them, it is as the box says.
+    AwaitKeys(KeysWanted, Box<Reply>),
     /// The connection becomes something else.
     Upgrade(Upgrade),
 }
@@ -386,6 +394,9 @@ pub struct Core {
     /// What subscribers lack that come back.
     recoveries: Recoveries,
     users: Users,
+    devices: Devices,
+    /// Clients that are gone and may come back.
+    lingering: Lingering,
     secrets: Secrets,
     ages: Ages,
     tokens: Tokens,
@@ -457,6 +468,8 @@ impl Core {
             idempotency: IdempotencyKeys::new(IDEMPOTENCY_LIMITS),
             recoveries: Recoveries::default(),
             users: Users::default(),
+            devices: Devices::default(),
+            lingering: Lingering::default(),
             secrets: Secrets::default(),
             ages: Ages::new(&shared.config),
             tokens: shared.tokens.clone(),
@@ -515,7 +528,7 @@ impl Core {
 
     /// Ends a session now and closes its socket.
     fn end(&mut self, key: Key, reason: CloseReason, reset: bool) {
-        self.unsubscribe(key);
+        self.unsubscribe(key, Departure::of(reason));
         let Some(session) = self.sessions.remove(key) else {
             return;
         };

@@ -5,14 +5,11 @@ use std::sync::Arc;
 use crate::hub::{Key, Recovery};
 
 use super::Core;
-use super::asks::{Answer, AnswerTo, Ask, Presence, Question, RecoveryWish};
+use super::asks::{Answer, AnswerTo, Ask, Question, RecoveryWish};
 use super::inbox::{Asker, Message};
 use super::poll::as_page;
 use super::recoveries::MANY;
 use super::session::Stage;
-
-/// Clients that are shown in one channel, at most.
-const PRESENCE_CLIENTS_MAX: usize = 100_000;
 
 impl Core {
     /// Answers another shard's question.
@@ -102,31 +99,6 @@ impl Core {
         };
         self.metrics.channels.set(self.owned.len() as u64);
         self.owned.get(key)
-    }
-
-    /// A client came to a channel, or left it.
-    pub(super) fn note_presence(&mut self, presence: Presence) {
-        let now_s = self.now_s();
-        let limit = PRESENCE_CLIENTS_MAX;
-        let Some(channel) = self.owned.get_mut(presence.owned) else {
-            return;
-        };
-        if presence.is_present {
-            match presence.is_join {
-                true => {
-                    let added = channel.presence_add(Arc::clone(&presence.info), limit);
-                    if added.is_err() {
-                        self.metrics.presence_full.add(1);
-                    }
-                }
-                false => {
-                    channel.presence_remove(&presence.info.client, now_s);
-                }
-            }
-        }
-        if presence.is_announced {
-            self.announce(presence.owned, &presence.info, presence.is_join);
-        }
     }
 
     /// An answer came for a session.

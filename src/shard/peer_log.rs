@@ -97,6 +97,7 @@ fn severity(reason: CloseReason) -> Option<Severity> {
         | CloseReason::PeerReset
         | CloseReason::GoingAway
         | CloseReason::MaxAge
+        | CloseReason::TakenOver
         | CloseReason::Idle
         | CloseReason::HttpDone
         | CloseReason::Refused

@@ -230,6 +230,17 @@ impl Core {
         self.finish(key, CloseReason::GoingAway);
     }
 
+    /// Answers a poll that waits that it is not to wait any longer, and ends its connection.
+    pub(super) fn refuse_poll(&mut self, key: Key, reply: &Reply, reason: CloseReason) {
+        let Some((mut http, _)) = self.take_poll(key) else {
+            return;
+        };
+        let connection = http.connection;
+        self.http_reply(key, &mut http, reply, connection);
+        self.put_http(key, http);
+        self.finish(key, reason);
+    }
+
     /// Keeps what a client sends ahead while its poll waits. It is read no further until that is answered.
     pub(super) fn receive_ahead(&mut self, key: Key, bytes: &[u8]) {
         if let Some(session) = self.sessions.get_mut(key)

@@ -14,7 +14,7 @@ use crate::proto::centrifuge::values::SubscribeRequest;
 use crate::proto::centrifuge::{Disconnect, ErrorCode, Format, ReplyResult, UnsubscribeCode};
 
 use super::Core;
-use super::asks::{Presence, RecoveryWish};
+use super::asks::{Departure, Presence, RecoveryWish};
 use super::backend::Endpoint;
 use super::channels::Hearing;
 use super::client::{Awaited, Client, ClientSubscription, Origin, Subscribed, Wanted, WantedFlags};
@@ -442,7 +442,7 @@ impl Core {
             },
         };
         self.tell_subscribed(key, wanted.origin, subscribed, out);
-        self.show(local.slot, shown, wanted.flags, true);
+        self.show(key, local.slot, shown, wanted.flags, None);
         self.reschedule(key);
         Ok(())
     }
@@ -489,7 +489,14 @@ impl Core {
     }
 
     /// Tells the owner of a channel that a client came there, or left.
-    fn show(&mut self, local_slot: u32, info: Arc<ClientInfo>, flags: WantedFlags, is_join: bool) {
+    fn show(
+        &mut self,
+        key: Key,
+        local_slot: u32,
+        info: Arc<ClientInfo>,
+        flags: WantedFlags,
+        departure: Option<Departure>,
+    ) {
         if !flags.is_present && !flags.is_announced {
             return;
         }
@@ -499,7 +506,8 @@ impl Core {
                 generation: 0,
             },
             info,
-            is_join,
+            device: self.device_of(key),
+            departure,
             is_present: flags.is_present,
             is_announced: flags.is_announced,
         };
@@ -628,23 +636,30 @@ impl Core {
             rare.places.retain(|place| !place.is_in(local_slot));
         }
         let info = Arc::clone(&client.info);
-        self.left(subscription, info);
+        self.left(key, subscription, info, Departure::Left);
         true
     }
 
-    fn left(&mut self, subscription: ClientSubscription, info: Arc<ClientInfo>) {
+    fn left(
+        &mut self,
+        key: Key,
+        subscription: ClientSubscription,
+        info: Arc<ClientInfo>,
+        departure: Departure,
+    ) {
         let flags = WantedFlags {
             is_present: subscription.is_present,
             is_announced: subscription.is_announced,
             ..WantedFlags::default()
         };
         let info = subscription.info.unwrap_or(info);
-        self.show(subscription.place.channel, info, flags, false);
+        let channel = subscription.place.channel;
+        self.show(key, channel, info, flags, Some(departure));
         self.remove_subscriber(subscription.place);
     }
 
     /// Takes a client out of all its channels, and out of all it waits for.
-    pub(super) fn leave_all(&mut self, key: Key) {
+    pub(super) fn leave_all(&mut self, key: Key, departure: Departure) {
         if let Some(awaiting) = self.awaited(key) {
             let local = awaiting.local;
             self.let_go(local, key);
@@ -656,7 +671,7 @@ impl Core {
         let waiting = std::mem::take(&mut client.waiting);
         let info = Arc::clone(&client.info);
         for subscription in subscriptions {
-            self.left(subscription, Arc::clone(&info));
+            self.left(key, subscription, Arc::clone(&info), departure);
         }
         for waiting in waiting {
             if let Awaited::Subscribe(wanted) = waiting.what {

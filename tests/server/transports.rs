@@ -1,11 +1,14 @@
 //! Every way to listen to a channel of the plain dialect, held to the same: order, coming back, gaps, heartbeats, slow
-//! readers, the end.
+//! readers, takeover, the end.
 
 use std::collections::VecDeque;
 
 use serde_json::Value;
 
-use crate::harness::{CLOSE, FIN, Frame, PING, Peer, Server, TEXT, upgrade_request, wait_until};
+use crate::harness::{
+    CLOSE, Delivery, FIN, Frame, PING, Peer, Server, TEXT, close_payload, masked_frame,
+    upgrade_request, wait_until,
+};
 
 /// A way to listen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +35,8 @@ enum Item {
     Heartbeat,
     /// The connection ends, and this is not for good.
     Goodbye,
+    /// The connection ends for good: a newer one has taken over.
+    TakenOver,
     Close(u16),
 }
 
@@ -47,12 +52,25 @@ struct Listener {
     retry_ms: Option<u32>,
     /// Of a poll, where it goes on.
     position: Option<String>,
+    /// By what name it takes over its own older connection, if any.
+    session: Option<&'static str>,
     is_over: bool,
 }
 
 impl Listener {
     /// Listens from `since` on, or from now on. What is published after this is heard.
     fn open(server: &Server, way: Way, channel: &str, since: Option<&str>) -> Self {
+        Self::open_as(server, way, channel, since, None)
+    }
+
+    /// The same, with a name for its session.
+    fn open_as(
+        server: &Server,
+        way: Way,
+        channel: &str,
+        since: Option<&str>,
+        session: Option<&'static str>,
+    ) -> Self {
         let path = format!("/channels/{channel}");
         let mut listener = Self {
             way,
@@ -63,10 +81,10 @@ impl Listener {
             rest: String::new(),
             retry_ms: None,
             position: since.map(str::to_owned),
+            session,
             is_over: false,
         };
-        let query = since.map_or(String::new(), |since| format!("?since={since}"));
-        let target = listener.path.clone() + &query;
+        let target = listener.target(None);
         let (request, status) = match way {
             Way::WebSocket => (upgrade_request(&target, &listener.host, ""), 101),
             Way::Subprotocol => {
@@ -93,6 +111,17 @@ impl Listener {
             assert_eq!(head.header("sec-websocket-protocol"), Some("longwire.v1"));
         }
         listener
+    }
+
+    /// What it asks for, from where it was.
+    fn target(&self, wait_s: Option<u32>) -> String {
+        let parameters = [
+            wait_s.map(|wait_s| format!("wait={wait_s}")),
+            self.position.as_ref().map(|since| format!("since={since}")),
+            self.session.map(|session| format!("session={session}")),
+        ];
+        let parameters: Vec<String> = parameters.into_iter().flatten().collect();
+        format!("{}?{}", self.path, parameters.join("&"))
     }
 
     fn get(&self, target: &str, extra: &str) -> String {
@@ -218,6 +247,10 @@ impl Listener {
                 _ => panic!("{line:?} is no field"),
             }
         }
+        if event == Some("longwire.taken_over") {
+            assert_eq!(id, Some("taken-over"));
+            return self.read_object(&data.join("\n"));
+        }
         if id.is_none() && data.is_empty() {
             assert!(self.retry_ms.is_some(), "{block:?} says nothing");
             return self.items.push_back(Item::Goodbye);
@@ -243,6 +276,11 @@ impl Listener {
             let has_asked = self.position.is_some();
             let is_gap = has_asked && subscribed["recovered"] == false;
             Item::Stands { is_gap }
+        } else if let Some(disconnect) = object.get("disconnect")
+            && disconnect["code"] == 4006
+        {
+            assert_eq!(disconnect["reconnect"], false);
+            Item::TakenOver
         } else if let Some(disconnect) = object.get("disconnect") {
             assert_eq!(disconnect["code"], 1001);
             assert_eq!(disconnect["reconnect"], true);
@@ -253,15 +291,27 @@ impl Listener {
         });
     }
 
-    fn poll(&mut self, wait_s: u32) {
-        let since = self.position.as_ref();
-        let since = since.map_or(String::new(), |since| format!("&since={since}"));
-        let request = self.get(&format!("{}?wait={wait_s}{since}", self.path), "");
+    fn ask(&mut self, wait_s: u32) {
+        let request = self.get(&self.target(Some(wait_s)), "");
         self.peer.send(request);
+    }
+
+    fn poll(&mut self, wait_s: u32) {
+        self.ask(wait_s);
+        self.read_answer();
+    }
+
+    fn read_answer(&mut self) {
         let Ok(answer) = self.peer.try_response() else {
             self.is_over = true;
             return;
         };
+        if answer.status == 409 {
+            assert_eq!(answer.header("connection"), Some("close"));
+            self.items.push_back(Item::TakenOver);
+            self.is_over = true;
+            return;
+        }
         self.position = answer.header("longwire-position").map(str::to_owned);
         if answer.status == 204 {
             return;
@@ -415,6 +465,71 @@ fn drain(way: Way, stop: Stop) {
     assert_eq!(server.exit_status().code(), Some(0));
 }
 
+/// Comes as `session`; a poll waits when this returns.
+fn come(server: &Server, way: Way, session: &'static str) -> Listener {
+    let mut listener = Listener::open_as(server, way, "demo", None, Some(session));
+    if way == Way::Poll {
+        listener.ask(60);
+    }
+    wait_until_one_listens(server);
+    listener
+}
+
+fn wait_until_one_listens(server: &Server) {
+    wait_until("one connection is there", || {
+        server.metrics().sum("longwire_subscriptions") == 1.0
+    });
+}
+
+fn takeover(way: Way) {
+    const SESSION: &str = "0123456789-abcdef_takeover";
+    let server = Server::with(&["shards=2", "channels.client_publish=demo"]);
+    let mut older = come(&server, way, SESSION);
+    // Connections are spread over the shards.
+    for round in 0..8 {
+        let mut newer = come(&server, way, SESSION);
+        let mut told = Vec::new();
+        if way == Way::Poll {
+            older.read_answer();
+        }
+        while let Some(item) = older.next() {
+            told.push(item);
+        }
+        told.retain(|item| !matches!(item, Item::Stands { .. } | Item::Heartbeat));
+        let expected = match way {
+            Way::WebSocket => vec![Item::Close(4006)],
+            Way::Subprotocol => vec![Item::TakenOver, Item::Close(4006)],
+            Way::Events | Way::Lines | Way::Poll => vec![Item::TakenOver],
+        };
+        assert_eq!(told, expected);
+        // What the older one still does changes nothing.
+        if let Way::WebSocket | Way::Subprotocol = way {
+            let late = [
+                masked_frame(FIN | TEXT, b"late"),
+                masked_frame(FIN | CLOSE, &close_payload(1000, b"")),
+            ];
+            older.peer.offer(late.concat(), Delivery::Whole);
+        }
+        drop(older);
+        let first = round * 3 + 1;
+        publish(&server, first, first + 2);
+        if way == Way::Poll {
+            newer.read_answer();
+        }
+        newer.expect(first, texts(first, first + 2));
+        server.wait_for_closes("taken_over", (round + 1) as f64);
+        if way == Way::Poll {
+            newer.ask(60);
+            wait_until_one_listens(&server);
+        }
+        older = newer;
+    }
+    // A browser's event stream comes back by itself; it is told to stay away.
+    let id = "Accept: text/event-stream\r\nLast-Event-ID: taken-over\r\n";
+    let answer = server.request("GET", "/channels/demo", id, b"");
+    assert_eq!(answer.status, 204);
+}
+
 fn a_slow_reader(way: Way) {
     let server = Server::with(&[
         "outbox.soft_bytes=65536",
@@ -430,7 +545,7 @@ fn a_slow_reader(way: Way) {
         if way == Way::Poll {
             let since = stopped.position.clone().expect("a position");
             let request = stopped.get(&format!("/channels/demo?wait=9&since={since}"), "");
-            stopped.peer.offer(request, crate::harness::Delivery::Whole);
+            stopped.peer.offer(request, Delivery::Whole);
         }
         published += 1;
         server.publish("demo", &body);
@@ -474,6 +589,11 @@ macro_rules! matrix {
             #[test]
             fn drain_by_a_request() {
                 super::drain(Way::$variant, super::Stop::Request);
+            }
+
+            #[test]
+            fn takeover() {
+                super::takeover(Way::$variant);
             }
 
             #[test]

@@ -622,6 +622,46 @@ test('the server says how often its heart beats', async () => {
   assert.equal(scope.socket.sent.length, 1);
 });
 
+test('each connection of a subscription takes over from the one before, but for a trial', async () => {
+  const scope = new FakeScope();
+  await open(scope);
+  const { session } = scope.socket;
+  assert.match(session, /^[0-9a-f-]{36}$/);
+  scope.socket.end();
+  await scope.advance(1000);
+  assert.equal(scope.socket.session, session);
+  const other = subscribe(scope, { transports: ['websocket', 'longpoll'] });
+  await scope.settle();
+  assert.notEqual(scope.socket.session, session);
+  scope.socket.end(); // the handshake came to nothing
+  await scope.advance(500);
+  assert.match(scope.request.session, /^[0-9a-f-]{36}$/);
+  scope.request.answer(200, poll(0), JSON_TYPE);
+  const { length } = scope.sockets;
+  await scope.advance(10_000);
+  assert.equal(scope.sockets.length, length + 1);
+  assert.equal(scope.socket.session, undefined);
+  other.subscription.close();
+});
+
+test('a connection that was taken over does not come back', async () => {
+  const farewell = { code: 4006, reason: 'taken over by a newer connection', reconnect: false };
+  const ways = {
+    websocket: (scope) => { scope.socket.say({ disconnect: farewell }); scope.socket.end(4006); },
+    sse: (scope) => scope.request.answer(200, `id: taken-over\nevent: longwire.taken_over\ndata: ${JSON.stringify({ disconnect: farewell })}\n\n`, { 'Content-Type': 'text/event-stream' }),
+    longpoll: (scope) => scope.request.answer(409, 'taken over by a newer connection'),
+  };
+  for (const [way, end] of Object.entries(ways)) {
+    const scope = new FakeScope();
+    const { subscription, events } = subscribe(scope, { transports: [way] });
+    await scope.settle();
+    end(scope);
+    await scope.settle();
+    assert.equal(subscription.state, 'closed', way);
+    assert.ok(events.some(({ name, retryInMs }) => name === 'disconnected' && retryInMs === undefined), way);
+  }
+});
+
 test('another network is a new chance for the better transport', async () => {
   const scope = new FakeScope();
   subscribe(scope, { transports: ['websocket', 'sse'] });
