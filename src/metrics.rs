@@ -225,6 +225,8 @@ pub struct ShardMetrics {
     pub presence_full: Counter,
     /// Publications sent again to subscribers that came back.
     pub recovered_publications: Counter,
+    /// Recoveries that were found for another subscriber.
+    pub shared_recoveries: Counter,
     /// Bytes the histories of this shard's channels take.
     pub history_bytes: Counter,
     /// Histories given up because memory for them was short.
@@ -373,6 +375,12 @@ const FAMILIES: &[Family] = &[
         COUNTER,
         "Publications sent to subscribers that came back.",
         |m| &m.recovered_publications,
+    ),
+    row(
+        "longwire_shared_recoveries_total",
+        COUNTER,
+        "Subscribers that came back and got what was found for another one.",
+        |m| &m.shared_recoveries,
     ),
     row(
         "longwire_history_bytes",

@@ -167,7 +167,7 @@ class Link {
     if (length > this.client.options.messageLimit) throw failure({ reason: 'message too long' });
   }
 
-  /** The first poll does not wait: does polling work, what was missed? @param {number} holdS @returns {Promise<never>} */
+  /** The first does not wait: does polling work? @param {number} holdS @returns {Promise<Ending>} */
   async poll(holdS) {
     for (let wait = 0;; wait = holdS) {
       const { client, subscription } = this, askedAt = client.now();
@@ -178,6 +178,8 @@ class Link {
       this.hear();
       const count = subscription._polled(this, body ?? {});
       this.isProven ||= wait > 0;
+      const retryS = Number(response.headers.get('Retry-After'));
+      if (retryS) return { code: 1001, reason: 'closed', retryAfterMs: retryS * 1000 };
       // What should wait and is answered at once must not be asked without end.
       if (holdS && (!wait || count || client.now() - askedAt > 1000)) continue;
       const pauseS = Number(response.headers.get('Poll-Interval')) || client.options.pollS;

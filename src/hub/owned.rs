@@ -429,9 +429,9 @@ impl OwnedChannels {
             .count()
     }
 
-    /// What must outlive a restart, channel by channel, with its place, from the place `first` on: of
-    /// channels that were published to. Those that nobody uses are remembered for `idle_s` at least.
-    /// Presence does not outlive it: clients come back.
+    /// What must outlive a restart, channel by channel, with its place, from the place `first` on, those
+    /// included that were never published to: clients were told their epochs, and would take another for
+    /// a gap. They are remembered for `idle_s` at least. Presence does not outlive it: clients come back.
     pub fn export(
         &self,
         first: u32,
@@ -440,8 +440,7 @@ impl OwnedChannels {
     ) -> impl Iterator<Item = (u32, ChannelState)> {
         let at = |place| Some((place, self.table.at(place)?));
         let channels = (first..self.places()).filter_map(at);
-        let worth = channels.filter(|(_, channel)| channel.top > 0);
-        worth.map(move |(place, channel)| (place, channel.export(idle_s, now_s)))
+        channels.map(move |(place, channel)| (place, channel.export(idle_s, now_s)))
     }
 
     /// Takes over a channel that was exported `away_s` seconds ago. False if it was forgotten by now,

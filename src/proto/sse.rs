@@ -43,6 +43,12 @@ pub fn append_comment(out: &mut Vec<u8>, text: &str) {
     out.push(b'\n');
 }
 
+/// Appends how long a client leaves after its connection has ended until it comes back, in milliseconds.
+pub fn append_retry(out: &mut Vec<u8>, retry_ms: u32) {
+    append_field(out, "retry", &retry_ms.to_string());
+    out.push(b'\n');
+}
+
 /// Appends bytes as base64, for the data of a [`BINARY_EVENT`].
 pub fn append_base64(out: &mut Vec<u8>, bytes: &[u8]) {
     use base64::prelude::{BASE64_STANDARD, Engine};
@@ -113,6 +119,9 @@ mod tests {
         let mut out = Vec::new();
         append_comment(&mut out, "still\nhere");
         assert_eq!(out, b": stillhere\n\n");
+        out.clear();
+        append_retry(&mut out, 250);
+        assert_eq!(out, b"retry: 250\n\n");
     }
 
     /// The data of the one event in a stream, as the standard says.

@@ -48,7 +48,7 @@ pub enum Question {
 }
 
 /// What a subscriber that comes back wants.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RecoveryWish {
     /// What it has; `None` if it has nothing.
     pub since: Option<Since>,

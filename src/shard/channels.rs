@@ -244,6 +244,7 @@ impl Core {
             Message::Join(join) => self.join_for(from, *join),
             Message::Joined(joined) => self.joined(from, *joined),
             Message::JoinRefused { local } => self.join_refused(local),
+            Message::HistoryRemoved { local } => self.recoveries.forget(local),
             Message::Subscribers {
                 owned,
                 local,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::hub::{ClientInfo, Encoding, Key, Publication, Since};
+use crate::hub::{ClientInfo, Encoding, Key, Since};
 use crate::proto::centrifuge::filter::Filter;
 use crate::proto::centrifuge::{Command, Format, Method};
 
@@ -192,7 +192,8 @@ pub(super) struct Subscribed {
     pub channel: Arc<str>,
     pub epoch: String,
     pub offset: u64,
-    pub publications: Vec<Publication>,
+    /// What was recovered, as the reply has it.
+    pub publications: Bytes,
     pub recovered: bool,
     pub was_recovering: bool,
     pub flags: WantedFlags,

@@ -343,20 +343,10 @@ impl Core {
             return;
         };
         let session = rare.session.clone().unwrap_or_default();
-        let told: Vec<_> = connecting
-            .subscribed
-            .iter()
-            .map(|subscribed| subscribed.told())
-            .collect();
-        let refs: Vec<_> = told.iter().map(|told| told.as_refs()).collect();
         let subs: Vec<(&str, SubscribeResult<'_>)> = connecting
             .subscribed
             .iter()
-            .zip(&refs)
-            .map(|(subscribed, refs)| {
-                let result = subscribed.result(refs, now_ms / 1000);
-                (&*subscribed.channel, result)
-            })
+            .map(|subscribed| (&*subscribed.channel, subscribed.result(now_ms / 1000)))
             .collect();
         let info = Arc::clone(&client.info);
         let result = ConnectResult {

@@ -76,6 +76,11 @@ pub enum Message {
     Join(Box<Join>),
     /// From the owner: from now on you hear of it.
     Joined(Box<Joined>),
+    /// From the owner: what was published before is not kept any more.
+    HistoryRemoved {
+        /// The channel in the receiver's table.
+        local: Key,
+    },
     /// From the owner: the channel cannot be opened.
     JoinRefused {
         /// The channel in the asking shard's table.
@@ -279,6 +284,7 @@ impl Link {
     /// True if a publication of `bytes` has a place. While control messages wait there is none, so that
     /// what one shard sends another always arrives in order.
     pub fn has_room(&self, bytes: usize) -> bool {
+        turn_over();
         let messages = self.sent_data_messages - self.handled.data_messages.load(Ordering::Acquire);
         let in_flight = self.sent_data_bytes - self.handled.data_bytes.load(Ordering::Acquire);
         self.waiting.is_empty()
@@ -312,6 +318,7 @@ impl Link {
     }
 
     fn has_control_room(&self) -> bool {
+        turn_over();
         let in_inbox =
             self.sent_control_messages - self.handled.control_messages.load(Ordering::Acquire);
         in_inbox < self.allowance.control_messages
@@ -319,11 +326,20 @@ impl Link {
 
     fn push(&self, message: Message) {
         let from = self.from;
+        turn_over();
         // The inbox has a place for every allowance of every sender, so it cannot be full. It can be
         // disconnected, when the process ends and its shard was faster.
         let _ = self.sender.try_send(Envelope { from, message });
+        turn_over();
         self.doorbell.ring();
     }
+}
+
+/// What other shards may see changes here: in a model of them, now it may be their turn.
+#[inline]
+fn turn_over() {
+    #[cfg(test)]
+    super::handover_model::turn_over();
 }
 
 /// The receiving end of a shard.
@@ -337,7 +353,9 @@ pub struct Inbox {
 impl Inbox {
     /// Takes out the oldest message and who sent it.
     pub fn pop(&self) -> Option<(u16, Message)> {
+        turn_over();
         let Envelope { from, message } = self.receiver.try_recv().ok()?;
+        turn_over();
         self.handled[usize::from(from)].count(&message);
         Some((from, message))
     }

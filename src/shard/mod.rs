@@ -19,6 +19,7 @@
 //! | `channels` | who hears of which channel, and the traffic between shards |
 //! | `publish` | publications: to their owner, their offset, and on to the shards |
 //! | `owner`, `asks` | what else the owner of a channel is asked |
+//! | `recoveries` | what those lack that come back, found once for many |
 //! | `gather` | requests that take the answers of several shards |
 //! | `scribe` | publications in every form |
 //! | `client` | a Centrifuge client |
@@ -61,6 +62,8 @@ mod emulation;
 mod fanout;
 mod frames;
 mod gather;
+#[cfg(test)]
+mod handover_model;
 mod hooks;
 mod http;
 mod inbox;
@@ -78,6 +81,7 @@ mod poll;
 mod polled;
 mod publish;
 mod receive;
+mod recoveries;
 mod requests;
 mod scribe;
 mod secrets;
@@ -130,6 +134,7 @@ use fanout::Pass;
 use lingering::Lingering;
 use local_bell::LocalBell;
 use peer_log::PeerLog;
+use recoveries::Recoveries;
 use scribe::Scribe;
 use secrets::Secrets;
 use session::Session;
@@ -386,6 +391,8 @@ pub struct Core {
     has_waiting_control: bool,
     scribe: Scribe,
     idempotency: IdempotencyKeys,
+    /// What subscribers lack that come back.
+    recoveries: Recoveries,
     users: Users,
     devices: Devices,
     /// Clients that are gone and may come back.
@@ -459,6 +466,7 @@ impl Core {
             has_waiting_control: false,
             scribe: Scribe::new(shared.config.websocket.compression_min_bytes),
             idempotency: IdempotencyKeys::new(IDEMPOTENCY_LIMITS),
+            recoveries: Recoveries::default(),
             users: Users::default(),
             devices: Devices::default(),
             lingering: Lingering::default(),

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::hub::Recovery;
+use crate::hub::{Key, Recovery};
 
 use super::Core;
 use super::asks::{Answer, AnswerTo, Ask, Question, RecoveryWish};
 use super::inbox::{Asker, Message};
 use super::poll::as_page;
+use super::recoveries::MANY;
 use super::session::Stage;
 
 impl Core {
@@ -44,6 +45,7 @@ impl Core {
             Question::RemoveHistory => {
                 if let Some(key) = self.owned.find(name) {
                     self.owned.remove_history(key);
+                    self.tell_removal(key);
                 }
                 AnswerTo::Done
             }
@@ -57,6 +59,19 @@ impl Core {
                 let stats = channel.map(|channel| channel.presence_stats());
                 AnswerTo::PresenceStats(stats.unwrap_or_default())
             }
+        }
+    }
+
+    /// Nobody may be given any more what was removed.
+    fn tell_removal(&mut self, owned: Key) {
+        let channel = self.owned.get(owned);
+        let interested = channel.map_or(&[][..], |channel| channel.interested());
+        let interested: Vec<(u16, Key)> = interested
+            .iter()
+            .map(|interest| (interest.shard, interest.local))
+            .collect();
+        for (shard, local) in interested {
+            self.tell(shard, Message::HistoryRemoved { local });
         }
     }
 
@@ -88,6 +103,9 @@ impl Core {
 
     /// An answer came for a session.
     pub(super) fn answered(&mut self, asker: Asker, answer: AnswerTo) {
+        if asker.session == MANY {
+            return self.recovery_answered(asker.tag, answer);
+        }
         let Some(session) = self.sessions.get_mut(asker.session) else {
             return;
         };

@@ -222,8 +222,10 @@ impl Core {
             recovered: true,
             parts: &[],
         };
+        let retry_s = self.retry_after_s().to_string();
+        let reply = page.reply().with("Retry-After", retry_s).closing();
         let connection = http.connection;
-        self.http_reply(key, &mut http, &waited(page.reply().closing()), connection);
+        self.http_reply(key, &mut http, &waited(reply), connection);
         self.put_http(key, http);
         self.finish(key, CloseReason::GoingAway);
     }

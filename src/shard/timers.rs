@@ -49,6 +49,7 @@ impl Core {
             .set(self.owned.history_bytes() as u64);
         self.metrics.history_evictions.set(self.owned.evictions());
         self.idempotency.forget_expired(now_s);
+        self.recoveries.expire(now_s);
         self.ages.pass_second();
         self.tell_news(NEWS_PER_SECOND);
         self.end_lingering(LINGERING_PER_SECOND);

@@ -265,3 +265,17 @@ fn what_was_revoked_is_refused_after_a_restart() {
         }
     }
 }
+
+#[test]
+fn a_channel_that_was_never_published_to_goes_on_too() {
+    let kept = Kept::new();
+    let mut server = kept.start("2");
+    let before = subscribe(&server, "quiet", None);
+    server.terminate();
+    assert_eq!(server.exit_status().code(), Some(0));
+    let server = kept.start("2");
+    let epoch = before["epoch"].as_str().expect("an epoch");
+    let after = subscribe(&server, "quiet", Some((0, epoch)));
+    assert_eq!(after["recovered"], true, "{after}");
+    assert_eq!(after["epoch"], epoch);
+}

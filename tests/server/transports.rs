@@ -6,8 +6,8 @@ use std::collections::VecDeque;
 use serde_json::Value;
 
 use crate::harness::{
-    CLOSE, Delivery, FIN, PING, Peer, Server, TEXT, close_payload, masked_frame, upgrade_request,
-    wait_until,
+    CLOSE, Delivery, FIN, Frame, PING, Peer, Server, TEXT, close_payload, masked_frame,
+    upgrade_request, wait_until,
 };
 
 /// A way to listen.
@@ -48,6 +48,8 @@ struct Listener {
     items: VecDeque<Item>,
     /// Of a stream, what is not a whole line or event yet.
     rest: String,
+    /// Of an event stream, when it is to come back.
+    retry_ms: Option<u32>,
     /// Of a poll, where it goes on.
     position: Option<String>,
     /// By what name it takes over its own older connection, if any.
@@ -77,6 +79,7 @@ impl Listener {
             peer: server.connect(),
             items: VecDeque::new(),
             rest: String::new(),
+            retry_ms: None,
             position: since.map(str::to_owned),
             session,
             is_over: false,
@@ -239,7 +242,7 @@ impl Listener {
                 Some(("id", value)) => id = Some(value),
                 Some(("event", value)) => event = Some(value),
                 Some(("data", value)) => data.push(value),
-                Some(("retry", value)) => assert!(value.parse::<u32>().expect("ms") > 0),
+                Some(("retry", value)) => self.retry_ms = Some(value.parse().expect("ms")),
                 Some(("", "")) => return self.items.push_back(Item::Heartbeat),
                 _ => panic!("{line:?} is no field"),
             }
@@ -247,6 +250,10 @@ impl Listener {
         if event == Some("longwire.taken_over") {
             assert_eq!(id, Some("taken-over"));
             return self.read_object(&data.join("\n"));
+        }
+        if id.is_none() && data.is_empty() {
+            assert!(self.retry_ms.is_some(), "{block:?} says nothing");
+            return self.items.push_back(Item::Goodbye);
         }
         let (_, offset) = id.and_then(|id| id.split_once(':')).expect("an id");
         self.items.push_back(match (event, data.is_empty()) {
@@ -400,7 +407,26 @@ fn heartbeats(way: Way) {
     listener.expect(1, texts(1, 1));
 }
 
-fn drain(way: Way) {
+/// Who stops the server.
+#[derive(Clone, Copy)]
+enum Stop {
+    Signal,
+    Request,
+}
+
+impl Stop {
+    fn act(self, server: &Server) {
+        match self {
+            Self::Signal => server.terminate(),
+            Self::Request => {
+                let answer = server.request("POST", "/api/drain", "", b"{}");
+                assert_eq!(answer.status, 200);
+            }
+        }
+    }
+}
+
+fn drain(way: Way, stop: Stop) {
     let mut server = Server::with(&["drain.window_ms=100", "websocket.close_timeout_ms=1000"]);
     let mut listener = Listener::open(&server, way, "demo", None);
     if way == Way::Poll {
@@ -411,14 +437,16 @@ fn drain(way: Way) {
         wait_until("the poll waits", || {
             server.metrics().sum("longwire_subscriptions") >= 1.0
         });
-        server.terminate();
+        stop.act(&server);
         let answer = listener.peer.response();
         assert_eq!(answer.header("connection"), Some("close"));
+        let retry_s = answer.header("retry-after").expect("Retry-After");
+        assert!((1..=5).contains(&retry_s.parse().expect("seconds")));
         assert_eq!(answer.json()["publications"], serde_json::json!([]));
         assert_eq!(answer.header("longwire-position"), Some(&*position));
         listener.peer.expect_end();
     } else {
-        server.terminate();
+        stop.act(&server);
         let mut told = Vec::new();
         while let Some(item) = listener.next() {
             told.push(item);
@@ -427,10 +455,11 @@ fn drain(way: Way) {
         let expected = match way {
             Way::WebSocket => vec![Item::Close(1001)],
             Way::Subprotocol => vec![Item::Goodbye, Item::Close(1001)],
-            Way::Lines => vec![Item::Goodbye],
-            Way::Events | Way::Poll => vec![],
+            Way::Lines | Way::Events => vec![Item::Goodbye],
+            Way::Poll => vec![],
         };
         assert_eq!(told, expected);
+        assert_eq!(listener.retry_ms.is_some(), way == Way::Events);
     }
     drop(listener);
     assert_eq!(server.exit_status().code(), Some(0));
@@ -553,8 +582,13 @@ macro_rules! matrix {
             }
 
             #[test]
-            fn drain() {
-                super::drain(Way::$variant);
+            fn drain_by_a_signal() {
+                super::drain(Way::$variant, super::Stop::Signal);
+            }
+
+            #[test]
+            fn drain_by_a_request() {
+                super::drain(Way::$variant, super::Stop::Request);
             }
 
             #[test]
@@ -576,4 +610,125 @@ matrix!(
     events: Events,
     lines: Lines,
     poll: Poll,
+);
+
+const CONNECT: &str = r#"{"id":1,"connect":{}}"#;
+const UNI_CONNECT: &str = r#"{"subs":{"demo":{}}}"#;
+
+/// A way to carry the Centrifuge protocol.
+enum Carrier {
+    /// A WebSocket at this path, the first message of its client, and what the last message says before the Close.
+    WebSocket(&'static str, &'static str, Option<&'static str>),
+    /// The body of a POST to this path, and what the last of the answer says.
+    Stream(&'static str, &'static str, &'static str),
+    /// SockJS by polls.
+    Polls,
+}
+
+const SHUTDOWN: &str = r#""disconnect":{"code":3001,"reason":"shutdown"}"#;
+const SOCKJS_SHUTDOWN: &str = r#"c[3001,"shutdown"]"#;
+
+fn farewell(carrier: Carrier, stop: Stop) {
+    let mut server = Server::with(&["drain.window_ms=100", "websocket.close_timeout_ms=1000"]);
+    match carrier {
+        Carrier::WebSocket(path, first, last) => {
+            let mut socket = server.websocket(path);
+            socket.send(FIN | TEXT, first);
+            let text = |frame: Frame| String::from_utf8(frame.payload).expect("UTF-8");
+            while !text(socket.frame()).contains("connect") {}
+            stop.act(&server);
+            let mut told = Vec::new();
+            let close = loop {
+                let frame = socket.frame();
+                match frame.first == FIN | CLOSE {
+                    true => break frame,
+                    false => told.push(text(frame)),
+                }
+            };
+            assert_eq!(
+                (close.close_code(), close.close_reason()),
+                (3001, "shutdown")
+            );
+            if let Some(last) = last {
+                assert!(
+                    told.last().is_some_and(|told| told.contains(last)),
+                    "{told:?}"
+                );
+            }
+        }
+        Carrier::Stream(path, body, retry) => {
+            let mut peer = server.connect();
+            peer.send(post(&server, path, body));
+            assert_eq!(peer.head().status, 200);
+            let mut told = Vec::new();
+            while !told.ends_with(b"\"connect\":") {
+                told.extend(peer.take(1).expect("a reply"));
+            }
+            stop.act(&server);
+            let (rest, _) = peer.read_to_end();
+            let rest = String::from_utf8(rest).expect("UTF-8");
+            assert!(rest.contains(SHUTDOWN) && rest.contains(retry), "{rest}");
+            assert!(rest.ends_with("\r\n0\r\n\r\n"), "{rest:?} is cut off");
+        }
+        Carrier::Polls => {
+            let session = "/connection/sockjs/000/a-session";
+            let mut peer = server.connect();
+            let mut xhr = || {
+                peer.send(post(&server, &format!("{session}/xhr"), ""));
+                peer.try_response()
+            };
+            assert_eq!(xhr().expect("an answer").text(), "o\n");
+            let commands = serde_json::json!([CONNECT]).to_string();
+            let sent = server.request(
+                "POST",
+                &format!("{session}/xhr_send"),
+                "",
+                commands.as_bytes(),
+            );
+            assert_eq!(sent.status, 204);
+            assert!(xhr().expect("an answer").text().contains("connect"));
+            stop.act(&server);
+            let last = xhr().expect("an answer").text();
+            assert_eq!(last, format!("{SOCKJS_SHUTDOWN}\n"));
+        }
+    }
+    assert_eq!(server.exit_status().code(), Some(0));
+}
+
+fn post(server: &Server, path: &str, body: &str) -> String {
+    let (host, length) = (server.host(), body.len());
+    format!("POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n{body}")
+}
+
+macro_rules! farewells {
+    ($($name:ident: $carrier:expr),* $(,)?) => { $(
+        mod $name {
+            use super::*;
+
+            #[test]
+            fn drain_by_a_signal() {
+                farewell($carrier, Stop::Signal);
+            }
+
+            #[test]
+            fn drain_by_a_request() {
+                farewell($carrier, Stop::Request);
+            }
+        }
+    )* };
+}
+
+farewells!(
+    centrifuge_websocket: Carrier::WebSocket("/connection/websocket", CONNECT, None),
+    http_stream: Carrier::Stream("/connection/http_stream", CONNECT, ""),
+    sse: Carrier::Stream("/connection/sse", CONNECT, "retry: "),
+    uni_websocket: Carrier::WebSocket("/connection/uni_websocket", UNI_CONNECT, None),
+    uni_http_stream: Carrier::Stream("/connection/uni_http_stream", UNI_CONNECT, ""),
+    uni_sse: Carrier::Stream("/connection/uni_sse", UNI_CONNECT, "retry: "),
+    sockjs_websocket: Carrier::WebSocket(
+        "/connection/sockjs/000/a-session/websocket",
+        r#"["{\"id\":1,\"connect\":{}}"]"#,
+        Some(SOCKJS_SHUTDOWN),
+    ),
+    sockjs_polls: Carrier::Polls,
 );

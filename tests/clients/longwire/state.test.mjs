@@ -433,6 +433,24 @@ test('long polls follow each other, never faster than the server holds them', as
   assert.equal(subscription.state, 'waiting');
 });
 
+test('a poll whose answer sends it away comes back when it is told to, over the same transport', async () => {
+  const scope = new FakeScope();
+  const { subscription, messages, events } = subscribe(scope, { transports: ['longpoll', 'shortpoll'] });
+  await scope.settle();
+  scope.request.answer(204, '', { 'Longwire-Position': 'e:4' });
+  await scope.settle();
+  scope.request.answer(200, poll(5, [publication(5)]), { ...JSON_TYPE, 'Retry-After': '3' });
+  await scope.settle();
+  assert.equal(messages().length, 1);
+  assert.equal(subscription.state, 'waiting');
+  assert.equal(events.at(-1).code, 1001);
+  await scope.advance(2999);
+  assert.equal(scope.requests.length, 2);
+  await scope.advance(5001);
+  assert.equal(scope.requests.length, 3);
+  assert.match(scope.request.url, /since=e%3A5&wait=0$/);
+});
+
 test('short polls keep the interval the server asks for, longer in the background', async () => {
   const scope = new FakeScope();
   const { subscription, messages } = subscribe(scope, { transports: ['shortpoll'] });
