@@ -219,6 +219,20 @@ fn a_connection_as_old_as_it_may_be_is_sent_away() {
 }
 
 #[test]
+fn a_channel_that_was_never_published_to_goes_on_too() {
+    let kept = Kept::new();
+    let mut server = kept.start("2");
+    let before = subscribe(&server, "quiet", None);
+    server.terminate();
+    assert_eq!(server.exit_status().code(), Some(0));
+    let server = kept.start("2");
+    let epoch = before["epoch"].as_str().expect("an epoch");
+    let after = subscribe(&server, "quiet", Some((0, epoch)));
+    assert_eq!(after["recovered"], true, "{after}");
+    assert_eq!(after["epoch"], epoch);
+}
+
+#[test]
 fn what_was_revoked_is_refused_after_a_restart() {
     const SECRET: &str = "a secret that is long enough for HS256";
     let token = |claims: &Value| {
@@ -264,18 +278,4 @@ fn what_was_revoked_is_refused_after_a_restart() {
             assert!(is_let_in(&server, &other));
         }
     }
-}
-
-#[test]
-fn a_channel_that_was_never_published_to_goes_on_too() {
-    let kept = Kept::new();
-    let mut server = kept.start("2");
-    let before = subscribe(&server, "quiet", None);
-    server.terminate();
-    assert_eq!(server.exit_status().code(), Some(0));
-    let server = kept.start("2");
-    let epoch = before["epoch"].as_str().expect("an epoch");
-    let after = subscribe(&server, "quiet", Some((0, epoch)));
-    assert_eq!(after["recovered"], true, "{after}");
-    assert_eq!(after["epoch"], epoch);
 }
