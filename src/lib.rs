@@ -114,7 +114,17 @@
 //!   `Message::Hook`, by links of its own, and `Core::hook_answered` goes on where the command stopped. Without an answer
 //!   the client is told to try again: error 100, and 3004 while it connects.
 //! - **Keys.** A token that names a key nobody knows makes its command wait as `Awaited::Keys` (`src/shard/jwks.rs`) until
-//!   a younger document came as `Message::Keys`, or word that there is none. Then it is decided once more.
+//!   a younger document came as `Message::Keys`, or word that there is none. Then it is decided once more. A request of
+//!   the plain dialect waits in `Phase::AwaitKeys` and is answered once more.
+//!
+//! # How a connection takes over
+//!
+//! - **The owner.** A device has an owner shard, by its keyed hash. `Core::take_over` (`src/shard/takeover.rs`) sends it
+//!   `Message::TakeOver`; its `Holders` (`src/hub/device.rs`) say who held the device, which gets `Message::Fence`.
+//! - **The older one** is ended on its shard, in the words of its carrier, and `Message::Fenced` says so. Only then the newer
+//!   one goes on: it waits as `Awaited::Takeover` or in `Phase::AwaitDevice`. `Message::GiveUp` of one that is fenced is late.
+//! - **Presence.** The owner of a channel knows its devices (`src/hub/attendance.rs`): a client that comes by a device that is
+//!   there, or lingers (`src/shard/lingering.rs`), takes its place, and nobody is told.
 //!
 //! # Invariants
 //!
@@ -199,6 +209,11 @@
 //! | recover | Give a client that comes back everything it lacks, or say that it cannot be had |
 //! | evict | Give up a history for want of memory, that of the channel published to least recently. Its epoch changes |
 //! | presence | Who is on a channel: its clients, and how many users they belong to |
+//! | device | What has one connection at a time, in the plain dialect one for each channel: named by its token, or by the client itself (`session=`) |
+//! | takeover, fence | A newer connection of a device ends the older one first; have the older one ended |
+//! | holder | The connection that has a device, as the device's owner shard sees it |
+//! | departure | How a client leaves a channel: it left, it was lost, or it was handed over to a newer connection |
+//! | linger | Be shown as present after the connection was lost, until the time of grace is over |
 //! | idempotency key | Names a publication to its publisher, who may ask again: the answer is the same |
 //! | snapshot | What a server leaves for the one after it on a clean restart: epochs, offsets, histories, keys |
 //! | entry, piece | One channel or key in a snapshot; entries that a shard gives at a time |
@@ -277,6 +292,7 @@
 //! | change what a slow reader may hold | `src/hub/outbox.rs`, and `[outbox]` in the settings |
 //! | change what a client that comes back gets | `Stream` in `src/hub/history.rs` |
 //! | change what outlives a restart | `Entry` in `src/hub/snapshot.rs`, and the number in its first line |
+//! | change who ends whose connection | `device_of` in `src/endpoints/listening.rs` and `Core::connect` in `src/shard/takeover.rs` |
 //! | change the heartbeat | `src/hub/vitals.rs` |
 //! | change what shards tell each other | `Message` in `src/shard/inbox.rs`, `Core::handle` in `src/shard/channels.rs` |
 //! | change what the backend is asked about | `src/shard/hooks.rs`; which endpoint, `src/shard/backend.rs` |

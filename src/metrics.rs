@@ -109,6 +109,8 @@ labels! {
         Internal = "internal",
         /// The backend or an operator ended the connection.
         Disconnected = "disconnected",
+        /// A newer connection of the same device took over.
+        TakenOver = "taken_over",
     }
 }
 
@@ -134,6 +136,7 @@ impl CloseReason {
             Disconnect::Shutdown => Self::GoingAway,
             Disconnect::InternalServerError => Self::Internal,
             Disconnect::Custom { .. } => Self::Disconnected,
+            Disconnect::TakenOver => Self::TakenOver,
             Disconnect::PermissionDenied | Disconnect::ConnectionLimit => Self::Policy,
             _ => Self::BadCommand,
         }
@@ -222,6 +225,8 @@ pub struct ShardMetrics {
     pub presence_full: Counter,
     /// Publications sent again to subscribers that came back.
     pub recovered_publications: Counter,
+    /// Recoveries that were found for another subscriber.
+    pub shared_recoveries: Counter,
     /// Bytes the histories of this shard's channels take.
     pub history_bytes: Counter,
     /// Histories given up because memory for them was short.
@@ -370,6 +375,12 @@ const FAMILIES: &[Family] = &[
         COUNTER,
         "Publications sent to subscribers that came back.",
         |m| &m.recovered_publications,
+    ),
+    row(
+        "longwire_shared_recoveries_total",
+        COUNTER,
+        "Subscribers that came back and got what was found for another one.",
+        |m| &m.shared_recoveries,
     ),
     row(
         "longwire_history_bytes",

@@ -163,6 +163,13 @@ fn inheritances(shared: &Shared, state: Option<&StateDir>) -> (Vec<Inheritance>,
         let channel = match &entry {
             Entry::Channel(state) => &state.name,
             Entry::Key(state) => &state.channel,
+            // For every shard.
+            Entry::Revocation(_) => {
+                for share in &mut shares {
+                    share.entries.push(entry.clone());
+                }
+                continue;
+            }
             Entry::Began { .. } => continue,
         };
         shares[usize::from(shared.owner_of(channel))]

@@ -1,4 +1,4 @@
-//! The file that a clean stop leaves for the next start: a snapshot of all channels.
+//! The file that a clean stop leaves for the next start: a snapshot of all channels, and of revocations of tokens.
 //!
 //! It is written last, when nothing is published any more, under another name, and gets its own only
 //! when all of it is on the disk. It is taken exactly once: a start reads it, and removes it before
@@ -27,7 +27,7 @@ pub struct StateDir {
 /// What a stop left.
 #[derive(Debug, Default)]
 pub struct Left {
-    /// Channels and keys.
+    /// Channels, keys and revocations.
     pub entries: Vec<Entry>,
     /// How long ago it was written, in seconds.
     pub away_s: u32,

@@ -18,8 +18,8 @@ fn text<'a>(vectors: &'a Value, name: &str) -> &'a str {
     vectors[name].as_str().unwrap()
 }
 
-/// With configured keys, and with the key set.
-fn verifiers(vectors: &Value) -> [TokenVerifier; 2] {
+/// With configured keys on one curve and another, and with the key set.
+fn verifiers(vectors: &Value) -> [TokenVerifier; 3] {
     let settings = |ecdsa: &str| TokenSettings {
         hmac_secret_key: text(vectors, "secret").to_owned(),
         rsa_public_key: text(vectors, "rsa_public").to_owned(),
@@ -27,16 +27,17 @@ fn verifiers(vectors: &Value) -> [TokenVerifier; 2] {
         ..TokenSettings::default()
     };
     let configured = TokenVerifier::new(&settings("p256_public")).unwrap();
+    let on_p521 = TokenVerifier::new(&settings("p521_public")).unwrap();
     let mut with_set = TokenVerifier::new(&settings("p384_public")).unwrap();
     let set = JwkSet::parse(vectors["jwks"].to_string().as_bytes()).unwrap();
     with_set.set_jwks(Arc::new(set));
-    [configured, with_set]
+    [configured, on_p521, with_set]
 }
 
 #[test]
 fn what_pyjwt_made_is_accepted_and_nothing_that_it_refuses() {
     let vectors = vectors();
-    let [configured, with_set] = verifiers(&vectors);
+    let [configured, on_p521, with_set] = verifiers(&vectors);
     let (mut whole, mut accepted) = (0, 0);
     for (index, vector) in vectors["tokens"].as_array().unwrap().iter().enumerate() {
         let (alg, token) = (text(vector, "alg"), text(vector, "token"));
@@ -44,10 +45,16 @@ fn what_pyjwt_made_is_accepted_and_nothing_that_it_refuses() {
         whole += usize::from(is_whole);
         // A configured key is of one curve, and Ed25519 keys come in sets only.
         let knows = |verifier| match verifier {
-            "configured" => !matches!(alg, "ES384" | "EdDSA"),
+            "p256" => !matches!(alg, "ES384" | "ES512" | "EdDSA"),
+            "p521" => !matches!(alg, "ES256" | "ES384" | "EdDSA"),
             _ => true,
         };
-        for (name, verifier) in [("configured", &configured), ("set", &with_set)] {
+        let all = [
+            ("p256", &configured),
+            ("p521", &on_p521),
+            ("set", &with_set),
+        ];
+        for (name, verifier) in all {
             match verifier.verify_connect(token, NOW_S) {
                 Ok(claims) => {
                     accepted += 1;
@@ -59,8 +66,8 @@ fn what_pyjwt_made_is_accepted_and_nothing_that_it_refuses() {
             }
         }
     }
-    assert_eq!(whole, 108);
-    assert!(accepted >= 108 + 84, "{accepted}");
+    assert_eq!(whole, 120);
+    assert!(accepted >= 120 + 84 + 84, "{accepted}");
 }
 
 fn assert_same(ours: &longwire::auth::ConnectClaims, theirs: &Map<String, Value>) {
@@ -102,10 +109,11 @@ fn of_the_key_set_only_keys_for_signatures_are_taken() {
         "rsa_other",
         "p256",
         "p384",
+        "p521",
         "ed25519",
         "rsa_512_only",
     ] {
         assert!(set.has(kid), "{kid}");
     }
-    assert_eq!(set.len(), 6);
+    assert_eq!(set.len(), 7);
 }

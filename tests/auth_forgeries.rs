@@ -100,7 +100,7 @@ fn the_table_is_not_refused_for_another_reason() {
 #[test]
 fn no_algorithm() {
     for alg in [
-        "none", "None", "NONE", "nOnE", "", "HS1", "hs256", "HS256 ", "PS256", "ES512", "RSA-OAEP",
+        "none", "None", "NONE", "nOnE", "", "HS1", "hs256", "HS256 ", "PS256", "ES513", "RSA-OAEP",
         "dir", "ES256K",
     ] {
         let header = json!({ "alg": alg }).to_string();
@@ -189,7 +189,6 @@ fn names_of_keys_are_an_index_and_nothing_else() {
         "secret",
         "future",
         "rsa_1024",
-        "p521",
         "rsa_enc",
         "rsa_sign",
         "rsa_pss",
@@ -664,10 +663,6 @@ fn settings_of_no_use_are_named() {
         ),
         (
             problem(&|s| s.ecdsa_public_key = text("ed25519_public")),
-            "ecdsa_public_key: not a key on",
-        ),
-        (
-            problem(&|s| s.ecdsa_public_key = text("p521_public")),
             "ecdsa_public_key: not a key on",
         ),
         (

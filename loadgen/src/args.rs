@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::backoff::Backoff;
 use crate::check::Counts;
+use crate::listen::Transport;
 use crate::plan::{Cores, Sources};
 use crate::target::{CHANNEL, HttpTarget, Target};
 
@@ -282,6 +283,10 @@ pub struct IdleArgs {
     /// Channels the connections are spread over; more than one takes Centrifuge clients
     #[arg(long, value_name = "C", default_value_t = 1, conflicts_with = "broadcasts", value_parser = clap::value_parser!(u32).range(1..))]
     pub channels: u32,
+
+    /// How connections listen
+    #[arg(long, value_enum, value_name = "TRANSPORT", default_value_t = Transport::Websocket, conflicts_with_all = ["rival", "protocol", "agents"])]
+    pub transport: Transport,
 
     /// Messages to all connections at the end of the hold, one after the other
     #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "rival", value_parser = clap::value_parser!(u16).range(..=1000))]

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use crate::Failure;
 use crate::args::ChurnArgs;
-use crate::clock::{cpu_seconds, now_ns, seconds_between};
+use crate::clock::{now_ns, seconds_between};
 use crate::counters::Totals;
 use crate::crew::Crew;
 use crate::idle::connecting;
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 use crate::publications::Published;
-use crate::report::{self, ChurnReport, Connecting, Growth, Observed};
+use crate::report::{self, ChurnReport, Connecting, Growth, Head, Observed, Returning};
 use crate::run::{Departures, Run};
 use crate::server_probe::ServerWatch;
 use crate::stayers;
@@ -57,7 +57,7 @@ pub fn run(args: &ChurnArgs) -> Result<bool, Failure> {
     };
     let report = build(&run, args, found).judged(interrupt.is_set());
     report::publish(&report, &args.common)?;
-    Ok(report.ok)
+    Ok(report.head.ok)
 }
 
 fn plan(args: &ChurnArgs) -> Result<Run, String> {
@@ -117,23 +117,21 @@ fn build(run: &Run, args: &ChurnArgs, found: Found) -> ChurnReport {
         ..
     } = found;
     ChurnReport {
-        ok: false,
-        interrupted: false,
-        url: run.target.to_string(),
+        growth: Growth::of(&observed.series, found.settled_s),
+        head: Head::new("churn", run, tally.agents_cpu_seconds, observed),
         connecting: found.connecting,
         replace_percent_per_minute: args.replace_percent_per_minute,
         replace_seconds: found.replace_seconds,
         replaced: totals.replaced,
         back: totals.returned,
         unclosed: totals.unclosed,
-        reconnect_latency: tally.reconnect_latency.summary(),
-        growth: Growth::of(&observed.series, found.settled_s),
         max_growth_bytes: args.max_growth_bytes,
         stayers: stayers::report(&published, &tally),
-        refusals: tally.refused,
-        lost: tally.lost,
-        loadgen_cpu_seconds: cpu_seconds() + tally.agents_cpu_seconds,
-        observed,
+        returning: Returning {
+            reconnect_latency: tally.reconnect_latency.summary(),
+            refusals: tally.refused,
+            lost: tally.lost,
+        },
     }
 }
 

@@ -14,24 +14,66 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use crate::counters::Cause;
+use crate::listen::{Listener, Transport, first_request};
 use crate::run::Run;
 
-/// An open WebSocket.
+/// A connection that listens.
 pub struct Opened {
     /// The connection.
     pub stream: Stream,
     /// What the server sent right behind its answer.
     pub leftover: Vec<u8>,
+    /// Its side of the conversation, if it is no WebSocket.
+    pub listener: Option<Listener>,
 }
 
 /// Opens the connection numbered `index`, reading into `scratch`. Waits without a limit; the caller sets
 /// one. A storm waits for very many answers at a time, so that nothing is kept that is not needed for them.
 pub async fn open(run: &Run, index: usize, scratch: &RefCell<Box<[u8]>>) -> Result<Opened, Cause> {
     let stream = connect(run, index).await?;
+    if run.transport != Transport::Websocket {
+        return listen(run, index, stream, scratch).await;
+    }
     let nonce = fastrand::u128(..).to_ne_bytes();
     send_request(run, index, nonce, &stream).await?;
     let leftover = read_answer(&stream, nonce, scratch).await?;
-    Ok(Opened { stream, leftover })
+    Ok(Opened {
+        stream,
+        leftover,
+        listener: None,
+    })
+}
+
+/// Asks to listen without a WebSocket, and reads until the server has agreed.
+async fn listen(
+    run: &Run,
+    index: usize,
+    stream: Stream,
+    scratch: &RefCell<Box<[u8]>>,
+) -> Result<Opened, Cause> {
+    let path = run.target.subscribe_path(run.channel_of(index));
+    let host = run.target.authority();
+    send_all(&stream, &first_request(run.transport, &host, &path)).await?;
+    let mut listener = Listener::new(run.transport, host, path);
+    while !listener.is_open() {
+        stream.readable().await?;
+        let answer = {
+            let mut scratch = scratch.borrow_mut();
+            match stream.try_recv(&mut scratch) {
+                Ok(0) => return Err(Cause::EndOfFile),
+                // Nothing was published: the channel is this run's.
+                Ok(read) => listener.absorb(&scratch[..read], |_| ())?,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
+                Err(error) => return Err(error.into()),
+            }
+        };
+        send_all(&stream, &answer).await?;
+    }
+    Ok(Opened {
+        stream,
+        leftover: Vec::new(),
+        listener: Some(listener),
+    })
 }
 
 fn key_of(nonce: [u8; 16]) -> String {
@@ -99,6 +141,10 @@ async fn send_request(
     let host = run.target.authority();
     let mut request = Vec::new();
     write_client_handshake(&mut request, &host, &path, &key_of(nonce), None, None);
+    send_all(stream, &request).await
+}
+
+async fn send_all(stream: &Stream, request: &[u8]) -> Result<(), Cause> {
     let mut sent = 0;
     while sent < request.len() {
         match stream.try_send(&request[sent..]) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::Failure;
 use crate::args::EchoArgs;
-use crate::clock::{cpu_seconds, now_ns, seconds_between};
+use crate::clock::{now_ns, seconds_between};
 use crate::counters::Totals;
 use crate::crew::Crew;
 use crate::fanout::per_second;
@@ -13,7 +13,7 @@ use crate::idle::connecting;
 use crate::interrupt::Interrupt;
 use crate::metrics_scrape::Snapshot;
 use crate::progress::Progress;
-use crate::report::{self, EchoReport, MessageCost, Observed};
+use crate::report::{self, EchoReport, Head, MessageCost, Observed};
 use crate::run::{Echo, Run};
 use crate::server_probe::ServerWatch;
 use crate::setup::prepare;
@@ -46,9 +46,9 @@ pub fn run(args: &EchoArgs) -> Result<bool, Failure> {
         start_ns,
     );
     report.server = cost(server.first, after, totals.messages);
-    report.interrupted = interrupt.is_set();
+    report.head.interrupted = interrupt.is_set();
     report::publish(&report, &args.common)?;
-    Ok(report.ok)
+    Ok(report.head.ok)
 }
 
 fn cost(before: Option<Snapshot>, after: Option<Snapshot>, messages: u64) -> Option<MessageCost> {
@@ -108,10 +108,10 @@ fn build(
     let connecting = connecting(run, totals, &mut tally, connect_seconds);
     let seconds = seconds_between(start_ns, totals.last_message_ns);
     let missing = totals.sent.saturating_sub(totals.messages);
+    let mut head = Head::new("echo", run, tally.agents_cpu_seconds, observed);
+    head.ok = connecting.is_complete() && missing == 0 && tally.lost.total() == 0;
     EchoReport {
-        ok: connecting.is_complete() && missing == 0 && tally.lost.total() == 0,
-        interrupted: false,
-        url: run.target.to_string(),
+        head,
         connecting,
         size_bytes: args.size as usize,
         in_flight: args.in_flight,
@@ -125,7 +125,5 @@ fn build(
         lost: tally.lost,
         pings_answered: totals.pings,
         server: None,
-        loadgen_cpu_seconds: cpu_seconds() + tally.agents_cpu_seconds,
-        observed,
     }
 }

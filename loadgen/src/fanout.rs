@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use crate::Failure;
 use crate::args::{FanoutArgs, RivalArgs};
-use crate::clock::{cpu_seconds, now_ns, seconds_between};
+use crate::clock::{now_ns, seconds_between};
 use crate::counters::Totals;
 use crate::crew::Crew;
 use crate::idle::connecting;
@@ -16,7 +16,7 @@ use crate::plan::part;
 use crate::progress::Progress;
 use crate::publications::{Load, Publications, Published};
 use crate::publisher::PublisherTally;
-use crate::report::{self, FanoutReport, Observed, ServerWork};
+use crate::report::{self, FanoutReport, Head, Observed, ServerWork};
 use crate::rival::Door;
 use crate::run::{Check, Run};
 use crate::server_probe::ServerWatch;
@@ -58,9 +58,9 @@ pub fn run(args: &FanoutArgs) -> Result<bool, Failure> {
         observed,
     };
     let mut report = build(&run, args, found);
-    report.interrupted = interrupt.is_set();
+    report.head.interrupted = interrupt.is_set();
     report::publish(&report, &args.common)?;
-    Ok(report.ok)
+    Ok(report.head.ok)
 }
 
 fn plan(args: &FanoutArgs) -> Result<Run, String> {
@@ -231,9 +231,7 @@ fn build(run: &Run, args: &FanoutArgs, found: Found) -> FanoutReport {
     let deliver_seconds = seconds_between(start_ns, last_ns);
     let verdict = published.judge(&tally);
     let mut report = FanoutReport {
-        ok: false,
-        interrupted: false,
-        url: run.target.to_string(),
+        head: Head::new("fanout", run, tally.agents_cpu_seconds, observed),
         connecting: connecting(run, &totals, &mut tally, connect_seconds),
         channels: args.channels,
         publishers: args.publishers,
@@ -258,10 +256,8 @@ fn build(run: &Run, args: &FanoutArgs, found: Found) -> FanoutReport {
         failures: published.failures(),
         server,
         positions: run.centrifuge.is_some().then_some(tally.positions),
-        loadgen_cpu_seconds: cpu_seconds() + tally.agents_cpu_seconds,
-        observed,
     };
-    report.ok = report.is_sound();
+    report.head.ok = report.is_sound();
     report
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::Failure;
 use crate::args::IdleArgs;
 use crate::broadcasts::{self, Broadcaster, Broadcasts};
-use crate::clock::{cpu_seconds, now_ns, seconds_between};
+use crate::clock::{now_ns, seconds_between};
 use crate::counters::Totals;
 use crate::crew::Crew;
 use crate::heartbeat::{Heartbeat, PingCount, cpu_between, timeouts_between};
@@ -16,7 +16,7 @@ use crate::metrics_scrape::Snapshot;
 use crate::process;
 use crate::progress::Progress;
 use crate::quiet::{Heard, QuietChannel};
-use crate::report::{self, Connecting, IdleReport, Observed, ServerMemory};
+use crate::report::{self, Connecting, Head, IdleReport, Observed, ServerMemory};
 use crate::run::Run;
 use crate::server_probe::ServerWatch;
 use crate::setup::prepare;
@@ -69,14 +69,15 @@ pub fn run(args: &IdleArgs) -> Result<bool, Failure> {
         observed,
     };
     let mut report = build(&run, args, found);
-    report.interrupted = interrupt.is_set();
+    report.head.interrupted = interrupt.is_set();
     report::publish(&report, &args.common)?;
-    Ok(report.ok)
+    Ok(report.head.ok)
 }
 
 fn plan(args: &IdleArgs) -> Result<Run, String> {
     args.common.centrifuge.check(args.channels)?;
     let mut run = prepare(&args.common, args.common.channel_url())?;
+    run.transport = args.transport;
     match &mut run.centrifuge {
         Some(clients) => clients.channels = args.channels,
         None if args.channels > 1 => {
@@ -235,10 +236,9 @@ fn build(run: &Run, args: &IdleArgs, mut found: Found) -> IdleReport {
     let (before, after) = &found.memory;
     let kernel = before.kernel.as_ref().zip(after.kernel.as_ref());
     let of_calm = found.calm.server[1].as_ref();
+    let is_sound = connecting.is_complete() && totals.lost == 0 && found.tally.positions.is_sound();
     let mut report = IdleReport {
-        ok: connecting.is_complete() && totals.lost == 0 && found.tally.positions.is_sound(),
-        interrupted: false,
-        url: run.target.to_string(),
+        head: Head::new("idle", run, found.tally.agents_cpu_seconds, found.observed),
         connect_cpu_us: first
             .as_ref()
             .zip(connected.as_ref())
@@ -257,16 +257,15 @@ fn build(run: &Run, args: &IdleArgs, mut found: Found) -> IdleReport {
         loadgen_rss_per_connection_bytes: per_connection(after.loadgen_bytes, before.loadgen_bytes),
         broadcasts: None,
         positions: run.centrifuge.is_some().then_some(found.tally.positions),
-        loadgen_cpu_seconds: cpu_seconds() + found.tally.agents_cpu_seconds,
-        observed: found.observed,
         lost: found.tally.lost,
     };
+    report.head.ok = is_sound;
     if args.broadcasts > 0 {
         let tally = &found.tally.broadcasts;
         let busy = found.broadcasts.busy(tally);
         let quiet = found.quiet.map(|quiet| quiet.report(&busy));
         let broadcasts = found.broadcasts.report(args, tally, quiet);
-        report.ok &= broadcasts.is_sound();
+        report.head.ok &= broadcasts.is_sound();
         report.broadcasts = Some(broadcasts);
     }
     report

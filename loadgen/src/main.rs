@@ -29,6 +29,7 @@ mod interrupt;
 mod kernel;
 mod last;
 mod latency;
+mod listen;
 mod local;
 mod machine;
 mod metrics_scrape;

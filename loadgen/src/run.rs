@@ -11,6 +11,7 @@ use crate::agents::{Agents, ClockOffset};
 use crate::backoff::Backoff;
 use crate::centrifuge::Centrifuge;
 use crate::counters::{Counters, Totals};
+use crate::listen::Transport;
 use crate::local::LocalAddresses;
 use crate::pace::Schedule;
 use crate::plan::Share;
@@ -39,6 +40,8 @@ pub struct Run {
     pub pin: bool,
     /// Never let a thread sleep.
     pub spin: bool,
+    /// How connections listen.
+    pub transport: Transport,
     /// What subscribers are to check; `None` if messages are only counted.
     pub check: Option<Check>,
     /// The number of this run, if its connections are to check broadcasts.
@@ -142,6 +145,7 @@ impl Run {
             connect_schedule: None,
             pin: false,
             spin: false,
+            transport: Transport::default(),
             check: None,
             broadcasts: None,
             echo: None,

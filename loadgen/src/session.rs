@@ -9,6 +9,7 @@ use longwire::proto::message::{Event, MessageLimits, MessageReader, Role};
 
 use crate::clock::now_ns;
 use crate::counters::Cause;
+use crate::listen::{Heard, Listener};
 use crate::worker::Worker;
 
 /// A load generator takes whatever the server sends, up to a size no test uses.
@@ -17,26 +18,40 @@ const LIMITS: MessageLimits = MessageLimits {
     frames_per_message: 1 << 20,
 };
 
+/// What a connection speaks.
+enum Dialogue {
+    WebSocket(MessageReader),
+    Http(Box<Listener>),
+}
+
 /// A held connection. One task runs it; what it keeps is all there is per connection.
 pub struct Session {
     worker: Rc<Worker>,
     stream: Rc<Stream>,
     /// Its number within the thread.
     number: usize,
-    reader: MessageReader,
+    dialogue: Dialogue,
     /// The server sent its Close frame; only the end of the stream is awaited.
     closed: bool,
 }
 
 impl Session {
-    /// Takes over an open WebSocket.
-    pub fn new(worker: Rc<Worker>, stream: Rc<Stream>, number: usize) -> Self {
-        let reader = MessageReader::default();
+    /// Takes over an open connection: a WebSocket, if it has no `listener`.
+    pub fn new(
+        worker: Rc<Worker>,
+        stream: Rc<Stream>,
+        number: usize,
+        listener: Option<Listener>,
+    ) -> Self {
+        let dialogue = match listener {
+            Some(listener) => Dialogue::Http(Box::new(listener)),
+            None => Dialogue::WebSocket(MessageReader::default()),
+        };
         Self {
             worker,
             stream,
             number,
-            reader,
+            dialogue,
             closed: false,
         }
     }
@@ -79,11 +94,16 @@ impl Session {
     }
 
     fn absorb(&mut self, input: &mut [u8]) -> Result<(), Cause> {
+        if matches!(self.dialogue, Dialogue::Http(_)) {
+            return self.listen(input);
+        }
         let received_ns = now_ns();
         let mut at = 0;
         // What follows a Close frame is not looked at.
-        while !self.closed {
-            let step = self.reader.next(Role::Client, &LIMITS, &mut input[at..])?;
+        while !self.closed
+            && let Dialogue::WebSocket(reader) = &mut self.dialogue
+        {
+            let step = reader.next(Role::Client, &LIMITS, &mut input[at..])?;
             at += step.consumed;
             match step.event {
                 Some(Event::Text(payload)) => {
@@ -109,6 +129,27 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    fn listen(&mut self, input: &[u8]) -> Result<(), Cause> {
+        let Dialogue::Http(listener) = &mut self.dialogue else {
+            return Ok(());
+        };
+        let received_ns = now_ns();
+        let (worker, number) = (&self.worker, self.number);
+        let mut received = Ok(());
+        let answer = listener.absorb(input, |heard| match heard {
+            Heard::Beat => worker.counters().pings.add(1),
+            Heard::Data(data) => {
+                let took = worker.receive_any(number, &data, received_ns);
+                received = std::mem::replace(&mut received, Ok(())).and(took);
+            }
+        })?;
+        received?;
+        match answer.is_empty() {
+            true => Ok(()),
+            false => self.worker.send(self.number, &answer),
+        }
     }
 
     /// Lets go of the connection.

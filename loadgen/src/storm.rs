@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::Failure;
 use crate::args::StormArgs;
-use crate::clock::{cpu_seconds, now_ns, seconds_between};
+use crate::clock::{now_ns, seconds_between};
 use crate::counters::Totals;
 use crate::crew::Crew;
 use crate::idle::connecting;
@@ -13,7 +13,7 @@ use crate::interrupt::Interrupt;
 use crate::metrics_scrape::Snapshot;
 use crate::progress::Progress;
 use crate::publications::{Publications, Published};
-use crate::report::{self, Connecting, Observed, ReturnWork, StormReport};
+use crate::report::{self, Connecting, Head, Observed, ReturnWork, Returning, StormReport};
 use crate::run::{Departures, Run};
 use crate::server_probe::ServerWatch;
 use crate::stayers;
@@ -58,7 +58,7 @@ pub fn run(args: &StormArgs) -> Result<bool, Failure> {
     };
     let report = build(&run, args, found).judged(interrupt.is_set());
     report::publish(&report, &args.common)?;
-    Ok(report.ok)
+    Ok(report.head.ok)
 }
 
 /// All that a report is made of.
@@ -206,9 +206,7 @@ fn build(run: &Run, args: &StormArgs, found: Found) -> StormReport {
         ..
     } = found;
     StormReport {
-        ok: false,
-        interrupted: false,
-        url: run.target.to_string(),
+        head: Head::new("storm", run, tally.agents_cpu_seconds, found.observed),
         connecting: found.connecting,
         share: args.share,
         cut: totals.replaced,
@@ -218,12 +216,12 @@ fn build(run: &Run, args: &StormArgs, found: Found) -> StormReport {
         return_work: found.passed.return_work,
         positions: run.centrifuge.is_some().then_some(tally.positions),
         away: tally.away.summary(),
-        reconnect_latency: tally.reconnect_latency.summary(),
         reconnects: tally.away.over_time(CURVE_POINTS),
         stayers: stayers::report(&published, &tally),
-        refusals: tally.refused,
-        lost: tally.lost,
-        loadgen_cpu_seconds: cpu_seconds() + tally.agents_cpu_seconds,
-        observed: found.observed,
+        returning: Returning {
+            reconnect_latency: tally.reconnect_latency.summary(),
+            refusals: tally.refused,
+            lost: tally.lost,
+        },
     }
 }

@@ -10,6 +10,9 @@ use super::members::{Members, WrongType, compact, read};
 /// The greatest moment a token can name: the end of the year 9999, in Unix seconds.
 const SECONDS_MAX: i64 = 253_402_300_799;
 
+/// The longest name of a device.
+pub const DEVICE_BYTES_MAX: usize = 128;
+
 /// Why claims are refused: the claim, or what is wrong with it.
 pub(super) type Refusal = &'static str;
 
@@ -22,6 +25,9 @@ pub struct ConnectClaims {
     pub token_id: Option<String>,
     /// When it was issued (`iat`), in Unix seconds.
     pub issued_at_s: Option<i64>,
+    /// The device it was issued to (`device`), whose newest connection ends the others; at most
+    /// [`DEVICE_BYTES_MAX`] bytes.
+    pub device: Option<String>,
     /// When the connection expires, in Unix seconds: `expire_at`, else `exp`. `None` = never.
     pub expire_at_s: Option<i64>,
     /// Information about the connection, shown to others (`info`, `b64info`): compact JSON, or bytes if it came as base64.
@@ -43,6 +49,9 @@ pub struct SubscribeClaims {
     pub token_id: Option<String>,
     /// When it was issued (`iat`), in Unix seconds.
     pub issued_at_s: Option<i64>,
+    /// The device it was issued to (`device`), whose newest connection ends the others; at most
+    /// [`DEVICE_BYTES_MAX`] bytes.
+    pub device: Option<String>,
     /// When the subscription expires, in Unix seconds: `expire_at`, else `exp`. `None` = never.
     pub expire_at_s: Option<i64>,
     /// The rest.
@@ -111,6 +120,7 @@ impl ConnectClaims {
             user: common.user,
             token_id: common.token_id,
             issued_at_s: common.issued_at_s,
+            device: common.device,
             expire_at_s: expiry(claims, common.exp_s)?,
             info: json_or_base64(claims, "info", "b64info")?,
             meta: claims.given("meta").map(compact),
@@ -138,6 +148,7 @@ impl SubscribeClaims {
                 .ok_or("no channel")?,
             token_id: common.token_id,
             issued_at_s: common.issued_at_s,
+            device: common.device,
             expire_at_s: expiry(claims, common.exp_s)?,
             subscription: SubscriptionClaims::read(claims)?,
         })
@@ -182,6 +193,7 @@ pub(super) struct Common {
     pub(super) exp_s: Option<i64>,
     pub(super) not_before_s: Option<i64>,
     pub(super) issued_at_s: Option<i64>,
+    pub(super) device: Option<String>,
     pub(super) issuer: Option<String>,
     pub(super) audience: Vec<String>,
 }
@@ -202,6 +214,7 @@ impl Common {
             exp_s: seconds(claims, "exp")?,
             not_before_s: seconds(claims, "nbf")?,
             issued_at_s: seconds(claims, "iat")?,
+            device: device(claims)?,
             issuer: text(claims, "iss")?,
             audience: claims
                 .raw("aud")
@@ -214,6 +227,14 @@ impl Common {
 
 fn text(claims: &Members<'_>, name: &'static str) -> Result<Option<String>, Refusal> {
     claims.read(name).map_err(|_| name)
+}
+
+fn device(claims: &Members<'_>) -> Result<Option<String>, Refusal> {
+    let name = text(claims, "device")?.filter(|name| !name.is_empty());
+    match name {
+        Some(name) if name.len() > DEVICE_BYTES_MAX => Err("device"),
+        name => Ok(name),
+    }
 }
 
 /// Whole Unix seconds. A fraction, an exponent, a string or a negative number is no moment here.

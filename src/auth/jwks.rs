@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use jsonwebtoken::Algorithm;
+use jsonwebtoken::Algorithm as Jwt;
 use serde_json::value::RawValue;
 
 use super::keys::{Key, Kind};
 use super::members::{Members, WrongType};
-use super::token::{algorithm, decode};
+use super::token::{Algorithm, algorithm, decode};
 
 /// The largest document in bytes.
 pub const JWKS_BYTES_MAX: usize = 64 * 1024;
@@ -116,7 +116,7 @@ fn read_key(jwk: &Members<'_>) -> Result<Option<(String, Key)>, WrongType> {
 /// Newer sets write the curve in place of EdDSA (RFC 9864).
 fn named_algorithm(name: &str) -> Option<Algorithm> {
     match name {
-        "Ed25519" => Some(Algorithm::EdDSA),
+        "Ed25519" => Some(Algorithm::Of(Jwt::EdDSA)),
         name => algorithm(name),
     }
 }
@@ -137,6 +137,7 @@ fn ecdsa(jwk: &Members<'_>) -> Result<Option<Key>, WrongType> {
     let (kind, bytes) = match jwk.read::<String>("crv")?.as_deref() {
         Some("P-256") => (Kind::P256, 32),
         Some("P-384") => (Kind::P384, 48),
+        Some("P-521") => (Kind::P521, 66),
         _ => return Ok(None),
     };
     let (x, y) = (coordinate(jwk, "x")?, coordinate(jwk, "y")?);

@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
+use aws_lc_rs::signature::{ECDSA_P521_SHA512_FIXED, UnparsedPublicKey};
 use jsonwebtoken::crypto::{self, aws_lc};
-use jsonwebtoken::{Algorithm, DecodingKey};
+use jsonwebtoken::{Algorithm as Jwt, DecodingKey};
 
 use super::jwks::JwkSet;
 use super::settings::{SettingError, TokenSettings};
-use super::token::Token;
+use super::token::{Algorithm, Token, decode};
 use super::verifier::TokenError;
 
 /// Bytes of an RSA modulus that are accepted: 2048 to 8192 bits.
@@ -21,17 +22,22 @@ pub(super) enum Kind {
     Rsa,
     P256,
     P384,
+    P521,
     Ed25519,
 }
 
 impl Kind {
     fn takes(self, algorithm: Algorithm) -> bool {
-        use Algorithm::*;
+        use Jwt::*;
+        let Algorithm::Of(algorithm) = algorithm else {
+            return self == Kind::P521;
+        };
         match self {
             Kind::Hmac => matches!(algorithm, HS256 | HS384 | HS512),
             Kind::Rsa => matches!(algorithm, RS256 | RS384 | RS512),
             Kind::P256 => algorithm == ES256,
             Kind::P384 => algorithm == ES384,
+            Kind::P521 => false,
             Kind::Ed25519 => algorithm == EdDSA,
         }
     }
@@ -62,11 +68,12 @@ impl Key {
         Some(Self::new(Kind::Rsa, key))
     }
 
-    /// A point on P-256 or P-384, uncompressed (SEC 1 section 2.3.3); `None` if it has another form.
+    /// A point on P-256, P-384 or P-521, uncompressed (SEC 1 section 2.3.3); `None` if it has another form.
     pub(super) fn ecdsa(point: &[u8]) -> Option<Self> {
         let kind = match (point.first()?, point.len()) {
             (4, 65) => Kind::P256,
             (4, 97) => Kind::P384,
+            (4, 133) => Kind::P521,
             _ => return None,
         };
         Some(Self::new(kind, DecodingKey::from_ec_der(point)))
@@ -100,7 +107,18 @@ impl Key {
     pub(super) fn signed(&self, token: &Token<'_>) -> bool {
         let message = token.signed.as_bytes();
         self.takes(token.algorithm)
-            && crypto::verify(token.signature, message, &self.key, token.algorithm).unwrap_or(false)
+            && match token.algorithm {
+                Algorithm::Of(algorithm) => {
+                    crypto::verify(token.signature, message, &self.key, algorithm).unwrap_or(false)
+                }
+                Algorithm::Es512 => self.signed_es512(message, token.signature).unwrap_or(false),
+            }
+    }
+
+    fn signed_es512(&self, message: &[u8], signature: &str) -> Option<bool> {
+        let point = self.key.try_get_as_bytes().ok()?;
+        let key = UnparsedPublicKey::new(&ECDSA_P521_SHA512_FIXED, point);
+        Some(key.verify(message, &decode(signature)?).is_ok())
     }
 }
 
@@ -223,7 +241,7 @@ fn ecdsa_key(pem: &str) -> Result<Option<Key>, SettingError> {
     match point {
         Ok(Ok(point)) if let Some(key) = Key::ecdsa(point) => Ok(Some(key)),
         _ => {
-            let problem = "not a key on P-256 or P-384; \
+            let problem = "not a key on P-256, P-384 or P-521; \
                            make it with openssl ec -in private.pem -pubout";
             Err(SettingError::new(setting, problem))
         }
@@ -322,6 +340,20 @@ mod tests {
     }
 
     #[test]
+    fn rfc_7520_4_3_es512() {
+        let x = bytes(
+            "AHKZLLOsCOzz5cY97ewNUajB957y-C-U88c3v13nmGZx6sYl_oJXu9A5RkTKqjqvjyekWF-7ytDyRXYgCF5cj0Kt",
+        );
+        let y = bytes(
+            "AdymlHvOiLxXkEhayXQnNCvDX4h9htZaCJN34kfmC6pV5OhQHiraVySsUdaQkAgDPrwQrJmbnX9cwlGfP-HqHZR1",
+        );
+        let key = Key::ecdsa(&[&[4], &x[..], &y].concat()).unwrap();
+        let header = "eyJhbGciOiJFUzUxMiIsImtpZCI6ImJpbGJvLmJhZ2dpbnNAaG9iYml0b24uZXhhbXBsZSJ9";
+        let signature = "AE_R_YZCChjn4791jSQCrdPZCNYqHXCTZH0-JZGYNlaAjP2kqaluUIIUnC9qvbu9Plon7KRTzoNEuT4Va2cmL1eJAQy3mtPBu_u_sDDyYjnAMDxXPn7XrT0lw-kvAD890jl8e2puQens_IEKBpHABlsbEPX6sFY8OcGDqoRuBomu9xQ2";
+        assert_signed(&key, header, ROAD, signature);
+    }
+
+    #[test]
     fn rfc_7520_4_4_hs256() {
         let key = Key::hmac(&bytes("hJtXIZ2uSN5kbQfbtTNWbpdmhkV8FJG-Onbc6mxCcYg"));
         let header =
@@ -353,6 +385,7 @@ mod tests {
         assert!(Key::rsa(&[0xff; 1025], &[1, 0, 1]).is_none());
         assert!(Key::ecdsa(&[2; 33]).is_none());
         assert!(Key::ecdsa(&[4; 64]).is_none());
+        assert!(Key::ecdsa(&[4; 132]).is_none());
         assert!(Key::ecdsa(&[]).is_none());
         assert!(Key::ed25519(&[0; 57]).is_none());
     }

@@ -32,7 +32,7 @@ pub use jwks_url::{
     AddressPolicy, JWKS_FETCH_TIMEOUT_MS, JWKS_REDIRECTS_MAX, JWKS_REFETCH_INTERVAL_MS,
     JWKS_URL_BYTES_MAX, JwksUrl, JwksUrlError,
 };
-pub use revocations::{Revocations, RevocationsFull};
+pub use revocations::{Revocations, RevocationsFull, Revoked, RevokedBy};
 pub use settings::{SettingError, TokenSettings};
 pub use token::TOKEN_BYTES_MAX;
 pub use verifier::{TokenError, TokenVerifier};

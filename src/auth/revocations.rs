@@ -13,6 +13,29 @@ pub struct Revocations {
     limit: usize,
 }
 
+/// A revocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Revoked<'a> {
+    /// Which tokens are.
+    pub by: RevokedBy<'a>,
+    /// The Unix second from which it counts no more.
+    pub until_s: i64,
+}
+
+/// Which tokens are revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RevokedBy<'a> {
+    /// Those of a user.
+    OfUser {
+        /// Whose.
+        user: &'a str,
+        /// Only those issued before this Unix second; `None` = all.
+        issued_before_s: Option<i64>,
+    },
+    /// The one with this name (`jti`).
+    Named(&'a str),
+}
+
 /// There are as many revocations as allowed, and none of them has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RevocationsFull;
@@ -105,6 +128,25 @@ impl Revocations {
         let covers = |entry: &Entry| entry.covers(identity.issued_at_s, now_s);
         let token = identity.token_id.and_then(|id| self.tokens.get(id));
         self.users.get(identity.user).is_some_and(covers) || token.is_some_and(covers)
+    }
+
+    /// What is revoked at `now_s`, in Unix seconds, in no order.
+    pub fn in_force(&self, now_s: i64) -> impl Iterator<Item = Revoked<'_>> {
+        let users = self.users.iter().map(|(user, entry)| {
+            let issued_before_s = entry.issued_before_s;
+            let by = RevokedBy::OfUser {
+                user,
+                issued_before_s,
+            };
+            (by, entry)
+        });
+        let named = self.tokens.iter();
+        let named = named.map(|(token_id, entry)| (RevokedBy::Named(token_id), entry));
+        let all = users.chain(named).map(|(by, entry)| Revoked {
+            by,
+            until_s: entry.until_s,
+        });
+        all.filter(move |revoked| now_s < revoked.until_s)
     }
 
     /// Entries, ended ones included that were not needed for room.
@@ -201,6 +243,23 @@ mod tests {
             ..identity("1", "", None)
         };
         assert!(!revocations.is_revoked(unnamed, 100));
+    }
+
+    #[test]
+    fn what_is_in_force_can_be_had() {
+        let mut revocations = Revocations::new(8);
+        revocations.revoke_user("1", Some(50), 200, 100).unwrap();
+        revocations.revoke_user("2", None, 150, 100).unwrap();
+        revocations.revoke_token("1", 300, 100).unwrap();
+        let mut in_force: Vec<_> = revocations.in_force(150).collect();
+        in_force.sort_by_key(|revoked| revoked.by);
+        let (user, issued_before_s) = ("1", Some(50));
+        let of_user = RevokedBy::OfUser {
+            user,
+            issued_before_s,
+        };
+        let found: Vec<_> = in_force.iter().map(|one| (one.by, one.until_s)).collect();
+        assert_eq!(found, [(of_user, 200), (RevokedBy::Named("1"), 300)]);
     }
 
     #[test]

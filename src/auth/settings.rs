@@ -13,7 +13,7 @@ pub struct TokenSettings {
     pub hmac_previous_secret_key_valid_until: i64,
     /// Public key of RS256, RS384 and RS512, in PEM; 2048 to 8192 bits.
     pub rsa_public_key: String,
-    /// Public key of ES256 (P-256) or ES384 (P-384), in PEM.
+    /// Public key of ES256 (P-256), ES384 (P-384) or ES512 (P-521), in PEM.
     pub ecdsa_public_key: String,
     /// Where the key set is fetched from. If given, a token that names a key (`kid`) is checked with that set alone.
     pub jwks_public_endpoint: String,

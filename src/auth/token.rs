@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::Algorithm;
+use jsonwebtoken::Algorithm as Jwt;
 use serde_json::value::RawValue;
 
 use super::members::Members;
@@ -12,6 +12,15 @@ pub const TOKEN_BYTES_MAX: usize = 8192;
 
 /// The longest name of a key in bytes.
 const KID_BYTES_MAX: usize = 256;
+
+/// How a token is signed (RFC 7518 section 3.1, RFC 8037). `none` is not among them, nor are the PSS ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Algorithm {
+    /// One that the library has.
+    Of(Jwt),
+    /// ECDSA on P-521 with SHA-512, which it has not.
+    Es512,
+}
 
 /// A token whose signature has not been looked at.
 pub(super) struct Token<'a> {
@@ -90,18 +99,19 @@ fn read_header(json: &[u8]) -> Result<(Algorithm, Option<String>), &'static str>
     Ok((algorithm, kid))
 }
 
-/// The algorithms there are (RFC 7518 section 3.1, RFC 8037). `none` is not one, nor are the PSS ones.
+/// The algorithm of this name, if there is one.
 pub(super) fn algorithm(name: &str) -> Option<Algorithm> {
-    Some(match name {
-        "HS256" => Algorithm::HS256,
-        "HS384" => Algorithm::HS384,
-        "HS512" => Algorithm::HS512,
-        "RS256" => Algorithm::RS256,
-        "RS384" => Algorithm::RS384,
-        "RS512" => Algorithm::RS512,
-        "ES256" => Algorithm::ES256,
-        "ES384" => Algorithm::ES384,
-        "EdDSA" => Algorithm::EdDSA,
+    Some(Algorithm::Of(match name {
+        "HS256" => Jwt::HS256,
+        "HS384" => Jwt::HS384,
+        "HS512" => Jwt::HS512,
+        "RS256" => Jwt::RS256,
+        "RS384" => Jwt::RS384,
+        "RS512" => Jwt::RS512,
+        "ES256" => Jwt::ES256,
+        "ES384" => Jwt::ES384,
+        "ES512" => return Some(Algorithm::Es512),
+        "EdDSA" => Jwt::EdDSA,
         _ => return None,
-    })
+    }))
 }

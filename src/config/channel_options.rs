@@ -21,6 +21,8 @@ macro_rules! channel_option_rows {
     ($callback:ident $($args:tt)*) => { $callback! { [$($args)*]
         /// Keeps who is subscribed, for `presence` and `presence_stats`.
         presence: bool = false, Kind::Flag;
+        /// Time a client whose connection was lost is still shown as present, and its leave is not told, rounded up to whole seconds; one that is back by then with the same device in its token was never away. 0s = none.
+        presence_grace_s "presence_grace": u32 = 0, ttl(3_600);
         /// Tells subscribers that ask for it who comes and goes.
         join_leave: bool = false, Kind::Flag;
         /// Tells all subscribers who comes and goes, with `join_leave`.

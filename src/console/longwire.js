@@ -63,10 +63,10 @@ const HOUR_MS = 3600000, POLL_MARGIN_MS = 10000, PUBLISH_TIMEOUT_MS = 15000;
 /** Cut so soon, so often in a row: something on the way does it. */
 const CUT_MS = 10000, CUTS_MAX = 3;
 /** What would only come again. */
-const FINAL = [1002, 1003, 1007, 1008, 1009, 1010, 400, 403, 404, 410, 414];
+const FINAL = [1002, 1003, 1007, 1008, 1009, 1010, 400, 403, 404, 409, 410, 414];
 /** The server does not do this transport here. */
 const UNSUPPORTED = [405, 406, 426, 501];
-/** All were sent away at once, and come back at random. */
+/** All were sent away at once. */
 const SPREAD_MS = /** @type {Record<number, number>} */ ({ 1001: 5000, 1012: 5000, 1013: 15000 });
 
 /** @param {Ending} ending */
@@ -104,7 +104,6 @@ class Link {
   isProbed = false;
   /** It did what its transport is for. */
   isProven = false;
-  /** `retry:` of an event stream. */
   retryMs = 0;
   /** @type {Partial<Ending>} */ farewell = {};
   /** @type {(() => void) | undefined} */ ping;
@@ -115,6 +114,8 @@ class Link {
     this.subscription = subscription;
     this.client = subscription.client;
     this.rung = rung;
+    // But not of a trial.
+    this.session = subscription.transport ? undefined : subscription.session;
     this.kind = this.client.options.transports[rung];
     this.silenceMs = this.client.options.heartbeatMs * 1.5;
     this.hear();
@@ -127,7 +128,7 @@ class Link {
 
   /** @param {Record<string, any>} [query] */
   url(query) {
-    return this.client.url(this.subscription.channel, { since: this.subscription.position, ...query });
+    return this.client.url(this.subscription.channel, { session: this.session, since: this.subscription.position, ...query });
   }
 
   /** @param {string} accept @param {Record<string, any>} [query] */
@@ -166,7 +167,7 @@ class Link {
     if (length > this.client.options.messageLimit) throw failure({ reason: 'message too long' });
   }
 
-  /** The first poll does not wait: does polling work, what was missed? @param {number} holdS @returns {Promise<never>} */
+  /** The first does not wait: does polling work? @param {number} holdS @returns {Promise<Ending>} */
   async poll(holdS) {
     for (let wait = 0;; wait = holdS) {
       const { client, subscription } = this, askedAt = client.now();
@@ -177,6 +178,8 @@ class Link {
       this.hear();
       const count = subscription._polled(this, body ?? {});
       this.isProven ||= wait > 0;
+      const retryS = Number(response.headers.get('Retry-After'));
+      if (retryS) return { code: 1001, reason: 'closed', retryAfterMs: retryS * 1000 };
       // What should wait and is answered at once must not be asked without end.
       if (holdS && (!wait || count || client.now() - askedAt > 1000)) continue;
       const pauseS = Number(response.headers.get('Poll-Interval')) || client.options.pollS;
@@ -219,7 +222,8 @@ const TRANSPORTS = {
     let event = '', length = 0, lines = /** @type {string[]} */ ([]), id = /** @type {Position | undefined} */ (undefined);
     function dispatch() {
       const text = lines.join('\n');
-      if (event === 'longwire.gap') subscription._subscribed(link, { ...id, ...JSON.parse(text), recovered: false });
+      if (event === 'longwire.taken_over') subscription._frame(link, text);
+      else if (event === 'longwire.gap') subscription._subscribed(link, { ...id, ...JSON.parse(text), recovered: false });
       else if (!link.openedAt) subscription._subscribed(link, { ...id, ...(id && lines.length && { offset: id.offset - 1 }), recovered: true });
       const kind = event === 'longwire.binary' && 'binary';
       if (id && lines.length && (kind || !event)) subscription._publication(link, { ...(kind ? { kind, data: text } : guessKind(text)), ...id });
@@ -258,6 +262,7 @@ class Subscription {
   /** @type {any} */ #timer;
   #dueAt = 0;
   #notBefore = 0;
+  session = crypto.randomUUID?.();
 
   /** @param {Longwire} client @param {string} channel @param {Handlers & { since?: string | Position }} options */
   constructor(client, channel, { since, ...handlers }) {
@@ -371,7 +376,7 @@ class Subscription {
     try {
       this.handlers[name]?.(detail);
     } catch (error) {
-      // A handler's mistake is reported as uncaught; the connection goes on.
+      // Reported as uncaught; the connection goes on.
       this.client.scope.setTimeout(() => { throw error; });
     }
   }
@@ -593,7 +598,7 @@ class Longwire {
     return url.href;
   }
 
-  /** Storage may be forbidden, which is no reason to fail. */
+  /** Storage may be forbidden. */
   remembered() {
     try {
       const { kind, until } = JSON.parse(this.scope.localStorage.getItem(this.key));
@@ -607,7 +612,7 @@ class Longwire {
   remember(kind) {
     try {
       this.scope.localStorage.setItem(this.key, JSON.stringify({ kind, until: Date.now() + 24 * HOUR_MS }));
-    } catch { /* forgotten */ }
+    } catch {}
   }
 
   /** @param {Subscription} subscription */

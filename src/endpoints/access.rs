@@ -90,7 +90,7 @@ pub(super) fn may_publish(
 
 /// The page's origin, if a browser's page asks. Refuses pages of another origin than the server's own
 /// and the configured ones.
-pub(super) fn origin<'a>(core: &Core, request: &Request<'a>) -> Result<Option<&'a str>, Reply> {
+pub(super) fn origin<'a>(core: &mut Core, request: &Request<'a>) -> Result<Option<&'a str>, Reply> {
     let mut lines = request.headers("origin");
     let Some(line) = lines.next() else {
         return Ok(None);
@@ -103,10 +103,11 @@ pub(super) fn origin<'a>(core: &Core, request: &Request<'a>) -> Result<Option<&'
         request.host().is_some_and(|host| origin.is_of_host(host))
             || core.shared.config.allows_origin(&origin)
     });
-    match is_allowed {
-        true => Ok(text),
-        false => Err(Reply::text(403, "origin not allowed: set origins").closing()),
+    if is_allowed {
+        return Ok(text);
     }
+    core.refuse_page(text.unwrap_or_default());
+    Err(Reply::text(403, "origin not allowed: set origins").closing())
 }
 
 /// Lets a page of an allowed origin read the answer, without credentials. Vary keeps caches from

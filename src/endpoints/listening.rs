@@ -1,15 +1,17 @@
 //! What listening to a channel of the plain dialect can be: a WebSocket, an event stream, lines of JSON, a poll. Which
 //! one it is, the request's headers and its query say.
 
+use std::borrow::Cow;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use crate::hub::{Dialect, Framing, Position, Since};
+use crate::hub::{DeviceId, DeviceName, Dialect, Framing, Position, Since};
 use crate::proto::cursor::Cursor;
 use crate::proto::handshake::{UpgradeCheck, check_upgrade};
 use crate::proto::http::{Method, Request};
 use crate::proto::sse;
 use crate::shard::{
-    Answer, AnswerTo, Carrier, Core, Dialogue, Exchange, Gathering, Listen, MayNotListen,
+    Answer, AnswerTo, Carrier, Core, Dialogue, Exchange, Gathering, Listen, Listener, MayNotListen,
     POSITION_HEADER, Page, Purpose, Question, RecoveryWish, Reply, Upgrade, page_parts,
     position_text,
 };
@@ -26,6 +28,9 @@ const JSON: &str = "application/json";
 /// The longest a poll waits, in seconds: proxies commonly cut what is silent for longer.
 const WAIT_MAX_S: u32 = 60;
 
+/// How long the name may be by which a client takes over its own older connection.
+const SESSION_BYTES: RangeInclusive<usize> = 16..=128;
+
 /// The cookie a page's token may be in.
 const TOKEN_COOKIE: &str = "longwire_token";
 
@@ -34,15 +39,37 @@ const WAYS: &str = "listen with a WebSocket upgrade, Accept: text/event-stream, 
 /// Listens to `channel`, if the client may.
 pub(super) fn listen(core: &mut Core, exchange: &Exchange<'_>, channel: Arc<str>) -> Answer {
     let request = exchange.request;
-    if let Err(why) = core.may_listen(&channel, token_of(request).as_deref()) {
-        return Answer::Reply(refusal(why));
+    if last_event_id(request).is_some_and(|id| *id == *sse::TAKEN_OVER_ID) {
+        // The answer after which an `EventSource` does not come back (WHATWG HTML section 9.2.3).
+        return Answer::Reply(Reply {
+            content_type: "",
+            body: bytes::Bytes::new(),
+            ..Reply::text(204, "")
+        });
     }
+    let listener = match core.may_listen(&channel, token_of(request).as_deref()) {
+        Ok(listener) => listener,
+        Err(MayNotListen::NeedsKeys(keys)) => {
+            return Answer::AwaitKeys(keys, Box::new(refusal(MayNotListen::TokenRefused)));
+        }
+        Err(why) => return Answer::Reply(refusal(why)),
+    };
+    let device = match device_of(core, request, &listener, &channel) {
+        Ok(device) => device,
+        Err(reply) => return Answer::Reply(reply),
+    };
+    let listen = |dialect| Listen {
+        channel: Arc::clone(&channel),
+        dialect,
+        since: since_of(request),
+        device,
+    };
     match Way::of(request) {
-        Way::WebSocket => websocket(core, exchange, channel),
-        Way::Events => stream(exchange, channel, Dialect::Verbatim, Framing::Events),
-        Way::Lines => stream(exchange, channel, Dialect::Envelope, Framing::Chunks),
+        Way::WebSocket => websocket(core, exchange, listen),
+        Way::Events => stream(listen(Dialect::Verbatim), Framing::Events),
+        Way::Lines => stream(listen(Dialect::Envelope), Framing::Chunks),
         Way::Poll { wait_s: 0 } => short_poll(core, exchange, &channel),
-        Way::Poll { wait_s } => long_poll(exchange, channel, wait_s),
+        Way::Poll { wait_s } => listening(listen(Dialect::Envelope), Carrier::Poll { wait_s }),
         Way::Unknown => {
             let reply = Reply::text(426, WAYS).with("Upgrade", "websocket");
             Answer::Reply(reply.closing())
@@ -88,12 +115,7 @@ impl Way {
     }
 }
 
-fn websocket(core: &Core, exchange: &Exchange<'_>, channel: Arc<str>) -> Answer {
-    let may_publish = core.shared.config.channels.client_publish.iter();
-    let purpose = match may_publish.into_iter().any(|name| **name == *channel) {
-        true => Purpose::Publish,
-        false => Purpose::Listen,
-    };
+fn websocket(core: &Core, exchange: &Exchange<'_>, listen: impl Fn(Dialect) -> Listen) -> Answer {
     let speaks = exchange
         .request
         .has_token("sec-websocket-protocol", SUBPROTOCOL);
@@ -101,10 +123,14 @@ fn websocket(core: &Core, exchange: &Exchange<'_>, channel: Arc<str>) -> Answer 
         true => (Some(SUBPROTOCOL), Dialect::Envelope),
         false => (None, Dialect::Verbatim),
     };
-    let listen = Listen {
-        channel,
-        dialect,
-        since: since_of(exchange.request),
+    let listen = listen(dialect);
+    let may_publish = core.shared.config.channels.client_publish.iter();
+    let purpose = match may_publish
+        .into_iter()
+        .any(|name| **name == *listen.channel)
+    {
+        true => Purpose::Publish,
+        false => Purpose::Listen,
     };
     let dialogue = Dialogue::Plain {
         purpose,
@@ -113,12 +139,7 @@ fn websocket(core: &Core, exchange: &Exchange<'_>, channel: Arc<str>) -> Answer 
     upgrade(core, exchange, protocol, dialogue)
 }
 
-fn stream(
-    exchange: &Exchange<'_>,
-    channel: Arc<str>,
-    dialect: Dialect,
-    framing: Framing,
-) -> Answer {
+fn stream(listen: Listen, framing: Framing) -> Answer {
     let content_type = match framing {
         Framing::Events => sse::CONTENT_TYPE,
         _ => NDJSON,
@@ -128,30 +149,43 @@ fn stream(
         content_type,
         preamble: b"",
     };
-    listening(exchange, channel, dialect, carrier)
+    listening(listen, carrier)
 }
 
-fn long_poll(exchange: &Exchange<'_>, channel: Arc<str>, wait_s: u32) -> Answer {
-    let carrier = Carrier::Poll { wait_s };
-    listening(exchange, channel, Dialect::Envelope, carrier)
-}
-
-fn listening(
-    exchange: &Exchange<'_>,
-    channel: Arc<str>,
-    dialect: Dialect,
-    carrier: Carrier,
-) -> Answer {
-    let listen = Listen {
-        channel,
-        dialect,
-        since: since_of(exchange.request),
-    };
+fn listening(listen: Listen, carrier: Carrier) -> Answer {
     let dialogue = Dialogue::Plain {
         purpose: Purpose::Listen,
         listen: Some(listen),
     };
     Answer::Upgrade(Upgrade { carrier, dialogue })
+}
+
+/// The device whose connection to the channel ends with this one: that of the listener's token, or else what the
+/// client calls itself.
+fn device_of(
+    core: &Core,
+    request: &Request<'_>,
+    listener: &Listener,
+    channel: &str,
+) -> Result<Option<DeviceId>, Reply> {
+    let device = |name| core.device(&listener.user, name, channel);
+    if let Some(name) = &listener.device {
+        return Ok(Some(device(DeviceName::Token(name))));
+    }
+    match request.query_param("session") {
+        None => Ok(None),
+        Some(name) if is_session_name(&name) => Ok(Some(device(DeviceName::Client(&name)))),
+        Some(_) => Err(Reply::text(
+            400,
+            "session takes 16 to 128 letters, digits, - or _",
+        )),
+    }
+}
+
+/// Whether a client may call itself so. It is to be long enough that nobody else comes upon it.
+fn is_session_name(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    SESSION_BYTES.contains(&name.len()) && name.bytes().all(is_plain)
 }
 
 /// Answers at once: with what follows the client's position, or if it has none, with the newest publication.
@@ -218,10 +252,7 @@ fn knows(known: &[String], tag: &str) -> bool {
 /// Up to where the client has everything. What it says last counts: an event stream that comes back asks for the same
 /// URL, and names the newest event in a header, or where it may not, in the query.
 fn since_of(request: &Request<'_>) -> Option<Since> {
-    let text = request
-        .header("last-event-id")
-        .map(std::borrow::Cow::Borrowed)
-        .or_else(|| request.query_param("lastEventId"))
+    let text = last_event_id(request)
         .or_else(|| request.query_param("since"))
         .filter(|text| !text.is_empty())?;
     Some(match Cursor::parse(&text) {
@@ -229,6 +260,12 @@ fn since_of(request: &Request<'_>) -> Option<Since> {
         // A position of nobody knows what: nothing follows it.
         None => Since::from_text("?", 0),
     })
+}
+
+/// The newest event of an event stream that comes back.
+fn last_event_id<'r>(request: &'r Request<'_>) -> Option<Cow<'r, str>> {
+    let header = request.header("last-event-id").map(Cow::Borrowed);
+    header.or_else(|| request.query_param("lastEventId"))
 }
 
 /// The client's token: of a header, of the query, where a page's WebSocket has no headers, or of a cookie.
@@ -259,7 +296,7 @@ fn refusal(why: MayNotListen) -> Reply {
         MayNotListen::NoSuchNamespace => (404, "no such namespace"),
         MayNotListen::BadName => (400, "channel name not allowed"),
         MayNotListen::TokenMissing => (401, "token missing: send Authorization: Bearer TOKEN"),
-        MayNotListen::TokenRefused => (401, "token not accepted"),
+        MayNotListen::TokenRefused | MayNotListen::NeedsKeys(_) => (401, "token not accepted"),
         MayNotListen::Denied => (403, "not allowed to listen to this channel"),
     };
     let reply = Reply::text(status, line);

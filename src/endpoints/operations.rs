@@ -25,6 +25,6 @@ pub(super) fn health(_: &mut Core, _: &Exchange<'_>) -> Answer {
 pub(super) fn ready(core: &mut Core, _: &Exchange<'_>) -> Answer {
     Answer::Reply(match core.is_ready() {
         true => Reply::text(200, "ready"),
-        false => Reply::text(503, "draining"),
+        false => Reply::text(503, "draining").with("Retry-After", "5"),
     })
 }

@@ -104,6 +104,17 @@ impl TargetMetrics {
         self.retries.get()
     }
 
+    fn render_calls(&self, name: &str, out: &mut String) {
+        let hook = &self.name;
+        for (outcome, calls) in OUTCOMES.iter().zip(&self.outcomes) {
+            let calls = calls.get();
+            line(
+                out,
+                format_args!("{name}{{hook=\"{hook}\",outcome=\"{outcome}\"}} {calls}"),
+            );
+        }
+    }
+
     fn render_seconds(&self, out: &mut String) {
         const NAME: &str = "longwire_hook_seconds";
         let name = &self.name;
@@ -186,67 +197,84 @@ struct Family<M> {
     value: fn(&M) -> &Counter,
 }
 
+const GAUGE: &str = "gauge";
+const COUNTER: &str = "counter";
+
+const fn family<M>(
+    name: &'static str,
+    kind: &'static str,
+    help: &'static str,
+    value: fn(&M) -> &Counter,
+) -> Family<M> {
+    Family {
+        name,
+        kind,
+        help,
+        value,
+    }
+}
+
 const BACKEND_FAMILIES: [Family<BackendMetrics>; 5] = [
-    Family {
-        name: "longwire_hook_connections",
-        kind: "gauge",
-        help: "Connections to a backend, open or being dialed.",
-        value: |m| &m.connections,
-    },
-    Family {
-        name: "longwire_hook_idle_connections",
-        kind: "gauge",
-        help: "Connections to a backend that no call uses.",
-        value: |m| &m.idle,
-    },
-    Family {
-        name: "longwire_hook_waiters",
-        kind: "gauge",
-        help: "Calls that wait for a connection.",
-        value: |m| &m.waiters,
-    },
-    Family {
-        name: "longwire_hook_dials_total",
-        kind: "counter",
-        help: "Connections to a backend begun.",
-        value: |m| &m.dials,
-    },
-    Family {
-        name: "longwire_hook_dial_failures_total",
-        kind: "counter",
-        help: "Connections to a backend that failed.",
-        value: |m| &m.dial_failures,
-    },
+    family(
+        "longwire_hook_connections",
+        GAUGE,
+        "Connections to a backend, open or being dialed.",
+        |m| &m.connections,
+    ),
+    family(
+        "longwire_hook_idle_connections",
+        GAUGE,
+        "Connections to a backend that no call uses.",
+        |m| &m.idle,
+    ),
+    family(
+        "longwire_hook_waiters",
+        GAUGE,
+        "Calls that wait for a connection.",
+        |m| &m.waiters,
+    ),
+    family(
+        "longwire_hook_dials_total",
+        COUNTER,
+        "Connections to a backend begun.",
+        |m| &m.dials,
+    ),
+    family(
+        "longwire_hook_dial_failures_total",
+        COUNTER,
+        "Connections to a backend that failed.",
+        |m| &m.dial_failures,
+    ),
 ];
 
 const TARGET_FAMILIES: [Family<TargetMetrics>; 2] = [
-    Family {
-        name: "longwire_hook_retries_total",
-        kind: "counter",
-        help: "Calls made again because a kept connection turned out to be closed.",
-        value: |m| &m.retries,
-    },
-    Family {
-        name: "longwire_hook_breaker_state",
-        kind: "gauge",
-        help: "0: calls go through. 1: one call probes. 2: calls are refused.",
-        value: |m| &m.breaker,
-    },
+    family(
+        "longwire_hook_retries_total",
+        COUNTER,
+        "Calls made again because a kept connection turned out to be closed.",
+        |m| &m.retries,
+    ),
+    family(
+        "longwire_hook_breaker_state",
+        GAUGE,
+        "0: calls go through. 1: one call probes. 2: calls are refused.",
+        |m| &m.breaker,
+    ),
 ];
 
 const KEYS_FAMILIES: [Family<KeysMetrics>; 2] = [
-    Family {
-        name: "longwire_keys_fetches_total",
-        kind: "counter",
-        help: "Fetches of a document of keys begun.",
-        value: |m| &m.fetches,
-    },
-    Family {
-        name: "longwire_keys_fetch_failures_total",
-        kind: "counter",
-        help: "Fetches of a document of keys that failed.",
-        value: |m| &m.failures,
-    },
+    family(
+        "longwire_keys_fetches_total",
+        COUNTER,
+        "Fetches of a document of keys begun.",
+        |m| &m.fetches,
+    ),
+    family(
+        "longwire_keys_fetch_failures_total",
+        COUNTER,
+        "Fetches of a document of keys that failed.",
+        |m| &m.failures,
+    ),
 ];
 
 impl HooksMetrics {
@@ -314,16 +342,9 @@ impl HooksMetrics {
             "counter",
             "Calls to the backend ended, by outcome.",
         );
-        for target in &self.targets {
-            let hook = &target.name;
-            for (outcome, calls) in OUTCOMES.iter().zip(&target.outcomes) {
-                let calls = calls.get();
-                line(
-                    out,
-                    format_args!("{name}{{hook=\"{hook}\",outcome=\"{outcome}\"}} {calls}"),
-                );
-            }
-        }
+        self.targets
+            .iter()
+            .for_each(|target| target.render_calls(name, out));
         render(out, &TARGET_FAMILIES, "hook", &self.targets, |m| &m.name);
         head(
             out,
@@ -331,9 +352,9 @@ impl HooksMetrics {
             "histogram",
             "Time of a call, from its submission on.",
         );
-        for target in &self.targets {
-            target.render_seconds(out);
-        }
+        self.targets
+            .iter()
+            .for_each(|target| target.render_seconds(out));
     }
 }
 

@@ -31,6 +31,8 @@ pub struct Batch {
     looked: usize,
     /// Of how many of the frames the owner has its credit back.
     claimed: usize,
+    /// What it has not had back of frames that everybody has had, in bytes.
+    owed: u32,
 }
 
 /// Encoded frames, back to back: one run of them per encoding.
@@ -195,12 +197,20 @@ impl Batch {
     /// Nothing while somebody lacks frames that it had back before: what is here is never more than it
     /// may have under way, twice.
     fn claim(&mut self) -> u32 {
+        let owed = std::mem::take(&mut self.owed);
         if self.claimed > 0 {
-            return 0;
+            return owed;
         }
         self.claimed = self.frames.marks.len();
-        let all = self.frames.marks.iter().map(|mark| mark.credit_bytes);
-        all.fold(0, u32::saturating_add)
+        owed.saturating_add(credit_of(&self.frames.marks))
+    }
+
+    /// What the owner gets back for the frames that nobody lacks any more when the batch is over, in bytes:
+    /// they came during the last pass and went with it.
+    pub fn rest(&self) -> u32 {
+        let unclaimed = self.frames.marks.get(self.claimed..).unwrap_or_default();
+        let rest = credit_of(unclaimed).saturating_add(credit_of(&self.tail.marks));
+        self.owed.saturating_add(rest)
     }
 
     /// What there is now, for the visits that follow until the next call.
@@ -261,9 +271,17 @@ impl Batch {
         for each in &mut self.had {
             *each -= had;
         }
+        let gone = self.frames.marks.get(..had as usize).unwrap_or_default();
+        let unclaimed = gone.get(self.claimed..).unwrap_or_default();
+        self.owed = self.owed.saturating_add(credit_of(unclaimed));
         self.claimed = self.claimed.saturating_sub(had as usize);
         Rc::make_mut(&mut self.frames).let_go(had);
     }
+}
+
+fn credit_of(marks: &[Mark]) -> u32 {
+    let bytes = marks.iter().map(|mark| mark.credit_bytes);
+    bytes.fold(0, u32::saturating_add)
 }
 
 impl Tail {
@@ -444,6 +462,39 @@ mod tests {
     }
 
     #[test]
+    fn the_owner_has_all_its_credit_back_when_nobody_lacks_anything() {
+        let in_use = in_use(&[Encoding::PLAIN]);
+        // One that comes during a pass and goes with it.
+        let mut batch = Batch::new(Backlog::Kept, 1);
+        append(&mut batch, &in_use, "one");
+        let mut back = batch.begin_pass();
+        append(&mut batch, &in_use, "two");
+        batch.frames();
+        while batch.visit().is_some() {}
+        assert!(batch.is_over());
+        back += batch.rest();
+        assert_eq!(back, 2);
+        // One that is let go before the next pass.
+        let mut batch = Batch::new(Backlog::Kept, 1);
+        append(&mut batch, &in_use, "one");
+        let mut back = batch.begin_pass();
+        append(&mut batch, &in_use, "two");
+        batch.frames();
+        while batch.visit().is_some() {}
+        append(&mut batch, &in_use, "three");
+        back += batch.begin_pass();
+        assert_eq!((back, batch.rest()), (3, 0));
+        // And those that nobody is left for.
+        let mut batch = Batch::new(Backlog::Kept, 1);
+        append(&mut batch, &in_use, "one");
+        batch.left(0);
+        let back = batch.begin_pass();
+        append(&mut batch, &in_use, "two");
+        assert!(batch.is_over());
+        assert_eq!((back, batch.rest()), (1, 1));
+    }
+
+    #[test]
     fn a_late_session_gets_only_what_came_after_it() {
         let mut batch = Batch::new(Backlog::Kept, 1);
         let in_use = in_use(&[Encoding::PLAIN]);
@@ -505,8 +556,8 @@ mod tests {
         assert_eq!(pass(&mut batch, Encoding::PLAIN).len(), 2);
         assert_eq!(
             batch.begin_pass(),
-            0,
-            "everything was let go of, its credit with the claim"
+            1,
+            "the third was let go of before it was claimed"
         );
     }
 

@@ -181,15 +181,16 @@ impl LocalChannel {
         Some((self.subscribers.at(position)?, had))
     }
 
-    /// A pass is over. True if there is anything for another.
-    pub fn end_pass(&mut self) -> bool {
+    /// A pass is over. If there is nothing for another: what the owner gets back for what came during it, in
+    /// bytes.
+    pub fn end_pass(&mut self) -> Option<u32> {
         let Some(rare) = &mut self.rare else {
-            return false;
+            return Some(0);
         };
-        rare.batch.take_if(|batch| batch.is_over());
+        let over = rare.batch.take_if(|batch| batch.is_over());
         let has_more = rare.batch.is_some();
         self.trim();
-        has_more
+        (!has_more).then(|| over.map_or(0, |batch| batch.rest()))
     }
 
     fn batch_mut(&mut self) -> Option<&mut Batch> {

@@ -3,7 +3,9 @@
 //! Nothing here knows a socket, a clock or another thread. Time comes in as seconds since the shard
 //! started, bytes go out as return values, and every structure can be tested by itself.
 
+mod attendance;
 mod batch;
+mod device;
 mod encoding;
 mod glob;
 mod history;
@@ -24,7 +26,9 @@ mod subscribers;
 mod vitals;
 mod wheel;
 
+pub use attendance::Arrival;
 pub use batch::{Batch, Frames, Part, Visit};
+pub use device::{DeviceId, DeviceName, Holder, Holders};
 pub use encoding::{Dialect, Encoding, EncodingsInUse, Framing, Selection};
 pub use glob::{BadGlob, Glob};
 pub use history::{Direction, Limit, Page, Recovery, Stream, StreamOptions, Unrecoverable};
@@ -37,7 +41,8 @@ pub use presence::{PresenceFull, PresenceStats};
 pub use publication::{ClientInfo, Epoch, Kind, Position, Publication, PublicationExtra, Since};
 pub use slab::{Key, Slab};
 pub use snapshot::{
-    BadSnapshot, ChannelState, Entry, KeyState, append_entry, begin_snapshot, read_snapshot,
+    BadSnapshot, ChannelState, Entry, KeyState, RevocationState, RevokedTokensState, append_entry,
+    begin_snapshot, read_snapshot,
 };
 pub use subscribers::Subscribers;
 pub use vitals::{HeartbeatTimes, Pulse, Vitals};

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 
+use super::attendance::{Arrival, Attendance};
 use super::history::History;
 use super::interest::Interested;
 use super::names::Names;
 use super::presence::Presence;
 use super::recency::Recency;
 use super::{
-    ChannelState, ClientInfo, Epoch, Glob, InterestedShard, Key, Position, PresenceFull,
+    ChannelState, ClientInfo, DeviceId, Epoch, Glob, InterestedShard, Key, Position, PresenceFull,
     PresenceStats, Publication, Slab, Stream, StreamOptions,
 };
 
@@ -44,7 +45,15 @@ pub struct OwnedChannel {
 #[derive(Debug, Default)]
 struct Rare {
     presence: Presence,
+    attendance: Attendance,
     version: Version,
+}
+
+impl Rare {
+    /// Whether somebody is there.
+    fn is_attended(&self) -> bool {
+        !self.presence.is_empty() || !self.attendance.is_empty()
+    }
 }
 
 /// The last version that a publisher gave a publication; 0 before the first.
@@ -144,10 +153,43 @@ impl OwnedChannel {
         self.last_used_s = now_s;
         let rare = self.rare.as_mut()?;
         let info = rare.presence.remove(client);
-        if rare.presence.is_empty() && rare.version.number == 0 {
+        self.trim_rare();
+        info
+    }
+
+    /// A client came, by `device`: what others are shown of it.
+    pub fn arrive(&mut self, device: DeviceId, client: &Arc<ClientInfo>) -> Arrival {
+        let rare = self.rare.get_or_insert_default();
+        rare.attendance.arrive(device, client)
+    }
+
+    /// A client left that came by `device`, or with `until_s` may come back until then: what others saw of it. `None`
+    /// if the device is another client by now.
+    pub fn depart(
+        &mut self,
+        device: DeviceId,
+        client: &str,
+        until_s: Option<u32>,
+    ) -> Option<Arc<ClientInfo>> {
+        let rare = self.rare.as_mut()?;
+        let shown = rare.attendance.depart(device, client, until_s);
+        self.trim_rare();
+        shown
+    }
+
+    /// True if a device did not come back until `until_s`, and has left with that.
+    pub fn expire(&mut self, device: DeviceId, until_s: u32) -> bool {
+        let rare = self.rare.as_mut();
+        let is_gone = rare.is_some_and(|rare| rare.attendance.expire(device, until_s));
+        self.trim_rare();
+        is_gone
+    }
+
+    fn trim_rare(&mut self) {
+        let is_needed = |rare: &Rare| rare.is_attended() || rare.version.number > 0;
+        if !self.rare.as_deref().is_some_and(is_needed) {
             self.rare = None;
         }
-        info
     }
 
     /// The clients that are there, in no order.
@@ -185,8 +227,7 @@ impl OwnedChannel {
 
     /// Whether somebody is there.
     fn is_in_use(&self) -> bool {
-        let has_presence = |rare: &Rare| !rare.presence.is_empty();
-        !self.interested().is_empty() || self.rare.as_deref().is_some_and(has_presence)
+        !self.interested().is_empty() || self.rare.as_deref().is_some_and(Rare::is_attended)
     }
 
     /// Seconds for which the channel is still remembered if nobody uses it.
@@ -388,9 +429,9 @@ impl OwnedChannels {
             .count()
     }
 
-    /// What must outlive a restart, channel by channel, with its place, from the place `first` on: of
-    /// channels that were published to. Those that nobody uses are remembered for `idle_s` at least.
-    /// Presence does not outlive it: clients come back.
+    /// What must outlive a restart, channel by channel, with its place, from the place `first` on, those
+    /// included that were never published to: clients were told their epochs, and would take another for
+    /// a gap. They are remembered for `idle_s` at least. Presence does not outlive it: clients come back.
     pub fn export(
         &self,
         first: u32,
@@ -399,8 +440,7 @@ impl OwnedChannels {
     ) -> impl Iterator<Item = (u32, ChannelState)> {
         let at = |place| Some((place, self.table.at(place)?));
         let channels = (first..self.places()).filter_map(at);
-        let worth = channels.filter(|(_, channel)| channel.top > 0);
-        worth.map(move |(place, channel)| (place, channel.export(idle_s, now_s)))
+        channels.map(move |(place, channel)| (place, channel.export(idle_s, now_s)))
     }
 
     /// Takes over a channel that was exported `away_s` seconds ago. False if it was forgotten by now,

@@ -117,7 +117,7 @@ impl ClientInfo {
 
 /// Names one continuous run of offsets of a channel. Random, so that a run that was lost is never
 /// taken for the one that came after it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Epoch(u64);
 
 impl Epoch {
@@ -167,7 +167,7 @@ impl Position {
 }
 
 /// Up to where a client says it has everything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Since {
     /// The run of offsets; `None` if the client takes any.
     pub epoch: Option<Epoch>,

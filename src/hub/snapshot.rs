@@ -1,12 +1,12 @@
-//! What a server tells the one that comes after it on a clean restart: epochs, offsets, histories and
-//! idempotency keys as bytes.
+//! What a server tells the one that comes after it on a clean restart: epochs, offsets, histories,
+//! idempotency keys and revocations of tokens as bytes.
 //!
 //! ```text
-//!   "longwire snapshot 1\n"
+//!   "longwire snapshot 2\n"
 //!   then for each entry:   length of the body (u32, little-endian) | CRC-32 of length and body | body
 //! ```
 //!
-//! The number in the first line is that of the body's format. Whoever reads a snapshot must make
+//! The number in the first line is that of the body's format; 1 was the same without revocations. Whoever reads a snapshot must make
 //! sure that nobody reads it again: a channel that goes on from an old snapshot would give its
 //! offsets twice.
 
@@ -15,7 +15,9 @@ use serde::{Deserialize, Serialize};
 use super::{Position, Publication};
 
 /// How a snapshot begins.
-const MAGIC: &[u8] = b"longwire snapshot 1\n";
+const MAGIC: &[u8] = b"longwire snapshot 2\n";
+/// How one began before, which is read too.
+const OLDER_MAGIC: &[u8] = b"longwire snapshot 1\n";
 /// Length and checksum.
 const HEAD_BYTES: usize = 8;
 
@@ -31,6 +33,31 @@ pub enum Entry {
     Channel(ChannelState),
     /// What became of a publication whose publisher may ask again.
     Key(KeyState),
+    /// Tokens that are refused.
+    Revocation(RevocationState),
+}
+
+/// A revocation of tokens as it outlives a restart. Its times are Unix seconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RevocationState {
+    /// Which tokens.
+    pub tokens: RevokedTokensState,
+    /// Until then.
+    pub until_s: i64,
+}
+
+/// Which tokens are refused.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum RevokedTokensState {
+    /// Those of a user.
+    OfUser {
+        /// Whose.
+        user: String,
+        /// Only those issued before; `None` for all.
+        issued_before_s: Option<i64>,
+    },
+    /// The one with this name (`jti`).
+    Named(String),
 }
 
 /// An idempotency key as it outlives a restart.
@@ -105,7 +132,10 @@ pub fn append_entry(entry: &Entry, out: &mut Vec<u8>) -> Result<(), BadSnapshot>
 /// Reads a snapshot entry by entry. What was altered is passed over as an error; after what is
 /// cut off or foreign nothing comes.
 pub fn read_snapshot(bytes: &[u8]) -> impl Iterator<Item = Result<Entry, BadSnapshot>> {
-    let mut rest = bytes.strip_prefix(MAGIC).ok_or(BadSnapshot::Foreign);
+    let entries = bytes
+        .strip_prefix(MAGIC)
+        .or_else(|| bytes.strip_prefix(OLDER_MAGIC));
+    let mut rest = entries.ok_or(BadSnapshot::Foreign);
     std::iter::from_fn(move || match std::mem::replace(&mut rest, Ok(&[])) {
         Ok([]) => None,
         Ok(entries) => Some(match read_entry(entries) {

@@ -30,6 +30,8 @@ pub enum CloseCode {
     SlowConsumer = 4004,
     /// The peer did not answer pings in time (private use).
     HeartbeatTimeout = 4005,
+    /// A newer connection of the peer has taken over (private use).
+    TakenOver = 4006,
 }
 
 impl CloseCode {

@@ -43,11 +43,15 @@ pub fn append_page(out: &mut Vec<u8>, epoch: &str, offset: u64, recovered: bool,
 }
 
 /// Appends why the connection ends, and when to come back:
-/// `{"disconnect":{"code":1001,"reason":"…","reconnect":true,"retry_after_ms":500}}`. `reason` needs no escapes.
-pub fn append_disconnect(out: &mut Vec<u8>, code: u16, reason: &str, retry_after_ms: u32) {
+/// `{"disconnect":{"code":1001,"reason":"…","reconnect":true,"retry_after_ms":500}}`, or `"reconnect":false` for not
+/// at all. `reason` needs no escapes.
+pub fn append_disconnect(out: &mut Vec<u8>, code: u16, reason: &str, retry_after_ms: Option<u32>) {
+    let reconnect = match retry_after_ms {
+        Some(retry_after_ms) => format!("true,\"retry_after_ms\":{retry_after_ms}"),
+        None => "false".to_owned(),
+    };
     let text = format!(
-        "{{\"disconnect\":{{\"code\":{code},\"reason\":\"{reason}\",\"reconnect\":true,\
-         \"retry_after_ms\":{retry_after_ms}}}}}"
+        "{{\"disconnect\":{{\"code\":{code},\"reason\":\"{reason}\",\"reconnect\":{reconnect}}}}}"
     );
     out.extend_from_slice(text.as_bytes());
 }
@@ -72,7 +76,7 @@ mod tests {
         assert_eq!(page(b"")["publications"], serde_json::json!([]));
         assert_eq!(page(b"{},1,")["publications"], serde_json::json!([{}, 1]));
         let mut out = Vec::new();
-        append_disconnect(&mut out, 1001, "server is going away", 500);
+        append_disconnect(&mut out, 1001, "server is going away", Some(500));
         let said: serde_json::Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(said["disconnect"]["retry_after_ms"], 500);
     }

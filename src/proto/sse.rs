@@ -7,6 +7,10 @@ pub const CONTENT_TYPE: &str = "text/event-stream; charset=utf-8";
 pub const GAP_EVENT: &str = "longwire.gap";
 /// The event of a publication that is not text, and comes as base64.
 pub const BINARY_EVENT: &str = "longwire.binary";
+/// The event that says that a newer connection has taken over, and this one ends.
+pub const TAKEN_OVER_EVENT: &str = "longwire.taken_over";
+/// Its id: a client that comes back with it is told to stay away.
+pub const TAKEN_OVER_ID: &str = "taken-over";
 
 /// One event.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,6 +40,12 @@ pub fn append_event(out: &mut Vec<u8>, event: &Event<'_>) {
 /// is alive. Line breaks in it are left out.
 pub fn append_comment(out: &mut Vec<u8>, text: &str) {
     append_field(out, "", text);
+    out.push(b'\n');
+}
+
+/// Appends how long a client leaves after its connection has ended until it comes back, in milliseconds.
+pub fn append_retry(out: &mut Vec<u8>, retry_ms: u32) {
+    append_field(out, "retry", &retry_ms.to_string());
     out.push(b'\n');
 }
 
@@ -109,6 +119,9 @@ mod tests {
         let mut out = Vec::new();
         append_comment(&mut out, "still\nhere");
         assert_eq!(out, b": stillhere\n\n");
+        out.clear();
+        append_retry(&mut out, 250);
+        assert_eq!(out, b"retry: 250\n\n");
     }
 
     /// The data of the one event in a stream, as the standard says.

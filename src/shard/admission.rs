@@ -130,6 +130,11 @@ impl Core {
         self.peer_log.refused(reason, address, self.clock.now_s());
     }
 
+    /// Notes a page that was refused for its origin.
+    pub(crate) fn refuse_page(&mut self, origin: &str) {
+        self.peer_log.page_refused(origin, self.clock.now_s());
+    }
+
     /// Admits a WebSocket handshake, by the shard's rate.
     pub(super) fn admit_handshake(&mut self) -> Result<(), Reply> {
         let limit = self.shared.config.admission.handshakes_per_s;

@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use crate::auth::Overrides;
 use crate::hub::{
-    ClientInfo, Direction, Glob, Key, Limit, Page, Position, PresenceStats, Recovery, Refused,
-    Since, Unrecoverable,
+    ClientInfo, DeviceId, Direction, Glob, Key, Limit, Page, Position, PresenceStats, Recovery,
+    Refused, Since, Unrecoverable,
 };
 
 use super::emulation::Emulation;
@@ -48,7 +48,7 @@ pub enum Question {
 }
 
 /// What a subscriber that comes back wants.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RecoveryWish {
     /// What it has; `None` if it has nothing.
     pub since: Option<Since>,
@@ -233,6 +233,17 @@ impl Overview {
     }
 }
 
+/// How a client leaves a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Departure {
+    /// It wanted to, or was made to: it will not be back.
+    Left,
+    /// Its connection is gone, and it may be back.
+    Lost,
+    /// A newer connection takes its place.
+    HandedOver,
+}
+
 /// A client's coming to a channel, or its going.
 #[derive(Debug)]
 pub struct Presence {
@@ -240,8 +251,10 @@ pub struct Presence {
     pub owned: Key,
     /// Who.
     pub info: Arc<ClientInfo>,
-    /// It came; else it left.
-    pub is_join: bool,
+    /// The device it came by, if it has one.
+    pub device: Option<DeviceId>,
+    /// It left, and how; `None` if it came.
+    pub departure: Option<Departure>,
     /// Others can see that it is there.
     pub is_present: bool,
     /// Those who want to know are told.

@@ -4,21 +4,17 @@ use std::sync::Arc;
 
 use crate::hub::Key;
 use crate::proto::centrifuge::Disconnect;
-use crate::proto::centrifuge::values::ConnectRequest;
 
 use super::Core;
 use super::asks::{Action, AnswerTo, Order, Whom};
 use super::client::Awaited;
 use super::commands::Refusal;
-use super::connecting::Admitted;
+use super::connecting::Newcomer;
 use super::inbox::{Asker, Message};
 
 /// A client that is let in if its user has few enough connections.
 pub(super) struct Census {
-    /// The command's id.
-    id: u32,
-    admitted: Admitted,
-    request: ConnectRequest,
+    newcomer: Newcomer,
     /// Shards that have not answered.
     outstanding: usize,
     /// Connections of those that have.
@@ -28,31 +24,28 @@ pub(super) struct Census {
 impl Core {
     /// Lets a client in, unless its user has as many connections as it may. Two that come at the same moment do not
     /// see each other.
-    pub(super) fn connect(
+    pub(super) fn count_connections(
         &mut self,
         key: Key,
-        id: u32,
-        admitted: Admitted,
-        request: &ConnectRequest,
+        newcomer: Newcomer,
         out: &mut Vec<u8>,
     ) -> Result<(), Refusal> {
         let limit = self.shared.config.client.limits.user_connection_limit;
-        if limit == 0 || admitted.user.is_empty() {
-            return self.let_in(key, id, admitted, request, out);
+        let user = &newcomer.admitted.user;
+        if limit == 0 || user.is_empty() {
+            return self.let_in(key, newcomer, out);
         }
-        let mut order = number_of(key, Arc::clone(&admitted.user));
+        let mut order = number_of(key, Arc::clone(user));
         let connections = connections_in(&self.obey_here(&order));
         if connections >= limit {
             return Err(Disconnect::ConnectionLimit.into());
         }
         let outstanding = self.links.len() - 1;
         if outstanding == 0 {
-            return self.let_in(key, id, admitted, request, out);
+            return self.let_in(key, newcomer, out);
         }
         let census = Census {
-            id,
-            admitted,
-            request: request.clone(),
+            newcomer,
             outstanding,
             connections,
         };
@@ -78,16 +71,15 @@ impl Core {
             return;
         }
         let Census {
-            id,
-            admitted,
-            request,
+            newcomer,
             connections,
             ..
         } = *census;
+        let id = newcomer.id;
         let mut out = Vec::new();
         let limit = self.shared.config.client.limits.user_connection_limit;
         let done = match connections < limit {
-            true => self.let_in(key, id, admitted, &request, &mut out),
+            true => self.let_in(key, newcomer, &mut out),
             false => Err(Disconnect::ConnectionLimit.into()),
         };
         if done.is_err() {

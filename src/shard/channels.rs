@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::hub::{Encoding, Interest, Key, Position, Refused};
 
 use super::Core;
-use super::asks::Presence;
+use super::asks::{Departure, Presence};
 use super::inbox::{Join, Joined, Message};
 use super::session::Subscription;
 
@@ -171,7 +171,7 @@ impl Core {
     }
 
     /// Takes a session out of all its channels, and out of all it waits for.
-    pub(super) fn unsubscribe(&mut self, key: Key) {
+    pub(super) fn unsubscribe(&mut self, key: Key, departure: Departure) {
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
@@ -179,7 +179,8 @@ impl Core {
         if let Some(subscription) = own {
             self.remove_subscriber(subscription);
         }
-        self.leave_all(key);
+        self.leave_all(key, departure);
+        self.give_up_device(key);
     }
 
     /// Gives up a channel nobody here listens to any more.
@@ -236,9 +237,14 @@ impl Core {
             Message::Keys(news) => self.keys_came(*news),
             Message::Answer(answer) => self.answered(answer.asker, answer.reply),
             Message::Presence(presence) => self.note_presence(*presence),
+            Message::TakeOver { device, asker } => self.take_over_for(from, asker, device),
+            Message::Fence { device, asker } => self.fence(from, device, asker),
+            Message::Fenced { device } => self.fenced(device),
+            Message::GiveUp { device, asker } => self.given_up(from, device, asker),
             Message::Join(join) => self.join_for(from, *join),
             Message::Joined(joined) => self.joined(from, *joined),
             Message::JoinRefused { local } => self.join_refused(local),
+            Message::HistoryRemoved { local } => self.recoveries.forget(local),
             Message::Subscribers {
                 owned,
                 local,

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::hub::{ClientInfo, Encoding, Key, Publication, Since};
+use crate::hub::{ClientInfo, Encoding, Key, Since};
 use crate::proto::centrifuge::filter::Filter;
 use crate::proto::centrifuge::{Command, Format, Method};
 
 use super::census::Census;
+use super::connecting::Newcomer;
 use super::hooks::Hook;
 use super::places::Place;
 use super::session::Subscription;
@@ -108,6 +109,8 @@ pub(super) enum Awaited {
     Presence(u32),
     /// How many are there. The command's id.
     PresenceStats(u32),
+    /// That the connection has ended that had its device.
+    Takeover(Box<Newcomer>),
     /// How many connections its user has.
     Census(Box<Census>),
     /// What the backend says.
@@ -206,7 +209,8 @@ pub(super) struct Subscribed {
     pub channel: Arc<str>,
     pub epoch: String,
     pub offset: u64,
-    pub publications: Vec<Publication>,
+    /// What was recovered, as the reply has it.
+    pub publications: Bytes,
     pub recovered: bool,
     pub was_recovering: bool,
     pub flags: WantedFlags,

@@ -510,7 +510,7 @@ impl Core {
             return;
         };
         let awaited = match awaited {
-            Awaited::Subscribe(wanted) => return self.recovered(key, *wanted, answer),
+            Awaited::Takeover(newcomer) => return self.took_over(key, *newcomer),
             Awaited::Census(census) => return self.counted(asker, census, &answer),
             awaited => awaited,
         };
@@ -575,6 +575,7 @@ impl Core {
             (
                 Awaited::Subscribe(_)
                 | Awaited::Publish(_)
+                | Awaited::Takeover(_)
                 | Awaited::Census(_)
                 | Awaited::Hook(_)
                 | Awaited::Keys(_)
@@ -616,9 +617,7 @@ impl Core {
         subscribed: &Subscribed,
         out: &mut Vec<u8>,
     ) {
-        let publications = subscribed.told();
-        let publications = publications.as_refs();
-        let result = subscribed.result(&publications, unix_ms() / 1000);
+        let result = subscribed.result(unix_ms() / 1000);
         self.reply(key, id, ReplyResult::Subscribe(result), out);
     }
 
@@ -825,36 +824,14 @@ impl Subscribed {
         }
     }
 
-    /// What was recovered, as the client gets it: a subscriber of differences gets the first whole.
-    pub fn told(&self) -> Told<'_> {
-        use crate::hub::Dialect;
-        let takes_text = matches!(self.encoding.dialect, Dialect::JsonFull);
-        let dialect = self.encoding.after_first().map(|after| after.dialect);
-        let mut base = None;
-        let deltas = self.publications.iter().map(|publication| {
-            let delta = dialect.and_then(|dialect| scribe::delta_of(dialect, publication, base));
-            base = Some(&publication.data);
-            delta
-        });
-        Told {
-            deltas: deltas.collect(),
-            publications: &self.publications,
-            takes_text,
-        }
-    }
-
     /// What a client is told about it at `now_s`, unix seconds.
-    pub fn result<'a>(
-        &'a self,
-        publications: &'a [PublicationRef<'a>],
-        now_s: i64,
-    ) -> SubscribeResult<'a> {
+    pub fn result(&self, now_s: i64) -> SubscribeResult<'_> {
         SubscribeResult {
             expires: self.expire_at_s != 0,
             ttl: ttl_s(self.expire_at_s, now_s),
             recoverable: self.flags.recoverable,
             epoch: self.told_epoch(),
-            publications,
+            publications: &self.publications,
             recovered: self.recovered,
             offset: self.told_offset(),
             positioned: self.flags.positioned,
@@ -863,36 +840,6 @@ impl Subscribed {
             delta: self.encoding.after_first().is_some(),
             id: self.id,
         }
-    }
-}
-
-/// Recovered publications with the differences between them.
-pub(super) struct Told<'a> {
-    publications: &'a [Publication],
-    deltas: Vec<Option<Vec<u8>>>,
-    takes_text: bool,
-}
-
-impl Told<'_> {
-    /// As they are sent.
-    pub fn as_refs(&self) -> Vec<PublicationRef<'_>> {
-        let both = self.publications.iter().zip(&self.deltas);
-        both.map(|(publication, delta)| {
-            let data = match delta {
-                Some(delta) if self.takes_text => PayloadRef::text(delta),
-                Some(delta) => PayloadRef::binary(delta),
-                None if self.takes_text && publication.kind == Kind::Json => {
-                    PayloadRef::text(&publication.data)
-                }
-                None => scribe::payload(publication.kind, &publication.data),
-            };
-            PublicationRef {
-                delta: delta.is_some(),
-                offset: publication.offset,
-                ..scribe::publication_ref(publication, data)
-            }
-        })
-        .collect()
     }
 }
 

@@ -51,8 +51,18 @@ pub(super) struct Admitted {
     pub expire_at_s: i64,
     /// The client must bring a new token by then; else somebody else sees to it.
     pub refreshes: bool,
+    /// The device its token was issued to.
+    pub device: Option<Box<str>>,
     /// Subscriptions it gets without asking.
     pub subs: Vec<(String, SubscriptionClaims)>,
+}
+
+/// A client that is let in, when it has been seen to the others it has.
+pub(super) struct Newcomer {
+    /// The command's id.
+    pub id: u32,
+    pub admitted: Admitted,
+    pub request: ConnectRequest,
 }
 
 /// Whether a client is let in.
@@ -75,7 +85,14 @@ impl Core {
         self.client_mut(key)?.progress = Progress::Connecting;
         self.keep_emulated_headers(key, &request);
         let done = match self.admit_client(&request) {
-            Ok(Admission::Granted(admitted)) => self.connect(key, id, *admitted, &request, out),
+            Ok(Admission::Granted(admitted)) => {
+                let newcomer = Newcomer {
+                    id,
+                    admitted: *admitted,
+                    request,
+                };
+                self.connect(key, newcomer, out)
+            }
             Ok(Admission::Ask(endpoint)) => self.ask_connect(key, id, &request, endpoint),
             Err(refusal) => Err(refusal),
         };
@@ -130,6 +147,7 @@ impl Core {
                 false => claims.expire_at_s.unwrap_or(0),
             },
             refreshes: true,
+            device: claims.device.map(Box::from),
             subs: claims.subs,
         })))
     }
@@ -138,11 +156,14 @@ impl Core {
     pub(super) fn let_in(
         &mut self,
         key: Key,
-        id: u32,
-        admitted: Admitted,
-        request: &ConnectRequest,
+        newcomer: Newcomer,
         out: &mut Vec<u8>,
     ) -> Result<(), Refusal> {
+        let Newcomer {
+            id,
+            admitted,
+            request,
+        } = newcomer;
         let limits = &self.shared.config.client.limits;
         let (ping_s, pong_s) = (limits.ping_interval_s, limits.pong_timeout_s);
         // The backend is asked as soon as it expires; the client has a while to bring a new token.
@@ -152,7 +173,7 @@ impl Core {
             false => limits.expired_close_delay_s,
         };
         let expires_s = self.deadline_of(admitted.expire_at_s, grace_s);
-        let subs = self.subscriptions_of(&admitted, request);
+        let subs = self.subscriptions_of(&admitted, &request);
         if subs.len() > self.shared.config.client.limits.channel_limit as usize {
             return Err(Disconnect::ChannelLimit.into());
         }
@@ -171,7 +192,7 @@ impl Core {
         client.pong_timeout_s = u16::try_from(pong_s).unwrap_or(u16::MAX);
         let mut subs = subs;
         if is_uni {
-            let asked_for = self.subscriptions_asked_for(key, &subs, request);
+            let asked_for = self.subscriptions_asked_for(key, &subs, &request);
             subs.extend(asked_for);
         }
         let rare = self.client_mut(key)?.rare_mut();
@@ -326,20 +347,10 @@ impl Core {
             return;
         };
         let session = rare.session.clone().unwrap_or_default();
-        let told: Vec<_> = connecting
-            .subscribed
-            .iter()
-            .map(|subscribed| subscribed.told())
-            .collect();
-        let refs: Vec<_> = told.iter().map(|told| told.as_refs()).collect();
         let subs: Vec<(&str, SubscribeResult<'_>)> = connecting
             .subscribed
             .iter()
-            .zip(&refs)
-            .map(|(subscribed, refs)| {
-                let result = subscribed.result(refs, now_ms / 1000);
-                (&*subscribed.channel, result)
-            })
+            .map(|subscribed| (&*subscribed.channel, subscribed.result(now_ms / 1000)))
             .collect();
         let info = Arc::clone(&client.info);
         let result = ConnectResult {

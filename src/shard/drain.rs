@@ -1,11 +1,15 @@
 //! The orderly stop: sessions are closed a few at a time.
 
-use crate::hub::Key;
+use std::ops::Range;
+
+use crate::hub::{Framing, Key};
 use crate::metrics::CloseReason;
 use crate::proto::centrifuge::Disconnect;
 use crate::proto::close::CloseCode;
 use crate::proto::envelope;
 use crate::proto::frame::Opcode;
+use crate::proto::http::append_chunk;
+use crate::proto::sse;
 
 use super::session::Stage;
 use super::{Core, Reply};
@@ -38,8 +42,8 @@ impl Farewell {
     };
 }
 
-/// The time within which clients come back that were told when to, in milliseconds.
-const RETRY_SPREAD_MS: u32 = 5_000;
+/// When clients come back that are told when to, in milliseconds.
+const RETRY_AFTER_MS: Range<u32> = 100..5_000;
 
 impl Core {
     /// From now on no connection outlives its present exchange.
@@ -77,6 +81,28 @@ impl Core {
         }
     }
 
+    fn retry_after_ms(&mut self) -> u32 {
+        self.random.u32(RETRY_AFTER_MS)
+    }
+
+    /// For `Retry-After` where a connection ends because the server stops, in whole seconds.
+    pub(super) fn retry_after_s(&mut self) -> u32 {
+        self.retry_after_ms().div_ceil(1_000)
+    }
+
+    /// Tells an event stream's client when to come back.
+    fn say_retry(&mut self, key: Key) {
+        match self.stage(key) {
+            Some(Stage::Stream(stream)) if stream.framing == Framing::Events => {}
+            _ => return,
+        }
+        let mut event = Vec::new();
+        sse::append_retry(&mut event, self.retry_after_ms());
+        let mut chunk = Vec::new();
+        append_chunk(&mut chunk, &event);
+        self.send(key, chunk);
+    }
+
     /// Tells a client of the plain dialect that its connection ends, if its form has words for that.
     fn say_goodbye(&mut self, key: Key, text: &str) {
         let Some(session) = self.sessions.get(key) else {
@@ -85,10 +111,10 @@ impl Core {
         if !session.is_told_all() {
             return;
         }
-        let retry_after_ms = self.random.u32(100..RETRY_SPREAD_MS);
+        let retry_after_ms = self.retry_after_ms();
         let mut message = Vec::new();
         let code = CloseCode::GoingAway.code();
-        envelope::append_disconnect(&mut message, code, text, retry_after_ms);
+        envelope::append_disconnect(&mut message, code, text, Some(retry_after_ms));
         self.say_as(key, Opcode::Text, &message);
     }
 
@@ -101,6 +127,7 @@ impl Core {
         let is_client = session.client().is_some();
         match &mut session.stage {
             Stage::WebSocket(_) | Stage::Stream(_) | Stage::Polled(_) if is_client => {
+                self.say_retry(key);
                 self.disconnect(key, &farewell.disconnect, reason);
                 true
             }
@@ -110,6 +137,7 @@ impl Core {
             }
             Stage::Stream(_) => {
                 self.say_goodbye(key, farewell.text);
+                self.say_retry(key);
                 self.end_stream(key, reason);
                 true
             }
@@ -123,7 +151,9 @@ impl Core {
                 true
             }
             Stage::Http(http) if is_late && !http.is_paused() => {
-                let reply = Reply::text(503, farewell.text).closing();
+                let retry_s = self.retry_after_s().to_string();
+                let reply = Reply::text(503, farewell.text).with("Retry-After", retry_s);
+                let reply = reply.closing();
                 self.reply_and_finish(key, &reply, reason);
                 true
             }
@@ -154,7 +184,9 @@ mod tests {
             assert_eq!(core.metrics.request_body_bytes.get(), 2);
             core.close_some(10, true);
             assert_eq!(core.metrics.request_body_bytes.get(), 0);
-            assert!(client.head().starts_with("HTTP/1.1 503 "));
+            let head = client.head();
+            assert!(head.starts_with("HTTP/1.1 503 "));
+            assert!(head.contains("Retry-After: "));
             bed.pass_seconds(6);
             assert_eq!(bed.cores[0].session_count(), 0);
         });

@@ -147,21 +147,27 @@ impl Core {
                 continue;
             };
             let subscribers = channel.subscribers().len();
-            let (owner, interest) = (channel.owner, channel.interest());
-            if let Interest::Held { owned } = interest
-                && bytes > 0
-            {
-                self.tell(
-                    owner,
-                    Message::Taken {
-                        owned,
-                        local: key,
-                        bytes,
-                    },
-                );
-            }
+            self.give_back(key, bytes);
             let pass = Pass { channel: key };
             self.queue_pass(pass, subscribers);
+        }
+    }
+
+    /// Tells the owner of a channel that it may publish so many bytes more.
+    fn give_back(&mut self, local: Key, bytes: u32) {
+        if bytes > 0
+            && let Some(channel) = self.local.get_mut(local)
+            && let Interest::Held { owned } = channel.interest()
+        {
+            let owner = channel.owner;
+            self.tell(
+                owner,
+                Message::Taken {
+                    owned,
+                    local,
+                    bytes,
+                },
+            );
         }
     }
 
@@ -291,8 +297,9 @@ impl Core {
         let Some(channel) = self.local.get_mut(pass.channel) else {
             return;
         };
-        if channel.end_pass() {
-            self.ready.push_back(pass.channel);
+        match channel.end_pass() {
+            Some(bytes) => self.give_back(pass.channel, bytes),
+            None => self.ready.push_back(pass.channel),
         }
     }
 }

@@ -192,6 +192,9 @@ impl Core {
         if self.awaited(key).is_some() {
             return self.upgrade_answered(key, answer);
         }
+        if self.listener_took_over(key) {
+            return;
+        }
         let Some(mut http) = self.take_http(key) else {
             return;
         };

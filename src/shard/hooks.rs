@@ -27,7 +27,7 @@ use super::Core;
 use super::backend::{Endpoint, HookAnswer, number_of};
 use super::client::{Awaited, Client};
 use super::commands::{BackendError, Refusal, ttl_s};
-use super::connecting::Admitted;
+use super::connecting::{Admitted, Newcomer};
 use super::session::Stage;
 use super::subscriptions::Permit;
 use super::upgrade::{Dialogue, Upgrade};
@@ -347,7 +347,14 @@ impl Core {
         out: &mut Vec<u8>,
     ) -> Result<(), Refusal> {
         let done = match admitted(outcome) {
-            Ok(admitted) => self.connect(key, id, admitted, request, out),
+            Ok(admitted) => {
+                let newcomer = Newcomer {
+                    id,
+                    admitted,
+                    request: request.clone(),
+                };
+                self.connect(key, newcomer, out)
+            }
             Err(refusal) => Err(refusal.while_connecting()),
         };
         if done.is_err() {
@@ -511,6 +518,7 @@ fn admitted(outcome: &HookOutcome) -> Result<Admitted, Refusal> {
         meta: result.meta.as_deref().map_or(Bytes::new(), bytes_of),
         expire_at_s: result.expire_at,
         refreshes: true,
+        device: None,
         subs,
     })
 }

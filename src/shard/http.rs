@@ -8,7 +8,8 @@ use crate::proto::http::{
 };
 use crate::proto::proxy::{NotAProxyHeader, ProxiedClient, parse_proxy_header};
 
-use super::upgrade::Awaiting;
+use super::jwks::AwaitingKeys;
+use super::upgrade::{Awaiting, Upgrade};
 use super::{Headers, Reply, gather};
 
 /// Bytes of heads and bodies of a connection that may wait beyond the request being received.
@@ -63,6 +64,24 @@ pub(super) enum Phase {
     },
     /// The owner of a channel has yet to say that it delivers here, or what was missed.
     AwaitJoined(Box<Awaiting>),
+    /// The connection has yet to end that has the client's device.
+    AwaitDevice(Box<Upgrade>),
+    /// Keys have yet to come by which the client's token may be good.
+    AwaitKeys(Box<AwaitingKeys>),
+}
+
+impl Phase {
+    /// True while an answer is outstanding.
+    fn is_waiting(&self) -> bool {
+        match self {
+            Self::ProxyHeader | Self::Head | Self::Body(_) => false,
+            Self::AwaitPublished { .. }
+            | Self::Await { .. }
+            | Self::AwaitJoined(_)
+            | Self::AwaitDevice(_)
+            | Self::AwaitKeys(_) => true,
+        }
+    }
 }
 
 /// What follows the answer on this connection.
@@ -159,10 +178,7 @@ impl HttpStage {
 
     /// True while an answer is outstanding.
     pub fn is_paused(&self) -> bool {
-        matches!(
-            self.phase,
-            Phase::AwaitPublished { .. } | Phase::Await { .. } | Phase::AwaitJoined(_)
-        )
+        self.phase.is_waiting()
     }
 
     /// True if no request has begun.
@@ -174,6 +190,7 @@ impl HttpStage {
     pub fn held_bytes(&self) -> usize {
         let body = match &self.phase {
             Phase::Body(body) => body.bytes.len(),
+            Phase::AwaitKeys(awaiting) => awaiting.request.bytes.len(),
             _ => 0,
         };
         self.input.len() + body
@@ -224,9 +241,11 @@ impl HttpStage {
                     _ => Ok(Progress::More),
                 }
             }
-            Phase::AwaitPublished { .. } | Phase::Await { .. } | Phase::AwaitJoined(_) => {
-                Ok(Progress::More)
-            }
+            Phase::AwaitPublished { .. }
+            | Phase::Await { .. }
+            | Phase::AwaitJoined(_)
+            | Phase::AwaitDevice(_)
+            | Phase::AwaitKeys(_) => Ok(Progress::More),
         }
     }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::doorbell::{Doorbell, DoorbellWaiter};
-use crate::hub::{ClientInfo, Key, Position, Publication, Refused};
+use crate::hub::{ClientInfo, DeviceId, Key, Position, Publication, Refused};
 
 use super::asks::{Answer, Ask, Order, Presence};
 use super::backend::{HookAnswer, KeyNews};
@@ -44,12 +44,43 @@ pub enum Message {
     Answer(Box<Answer>),
     /// To the owner of a channel: a client came or went there.
     Presence(Box<Presence>),
+    /// To the owner of a device: a session takes it, and is answered when the one before has ended.
+    TakeOver {
+        /// The device.
+        device: DeviceId,
+        /// Who takes it.
+        asker: Asker,
+    },
+    /// From the owner of a device: another has it by now, so this session is to end.
+    Fence {
+        /// The device.
+        device: DeviceId,
+        /// The session, on the receiving shard, if it is still there for what it took the device for.
+        asker: Asker,
+    },
+    /// To the owner of a device: the session that was to end has.
+    Fenced {
+        /// The device.
+        device: DeviceId,
+    },
+    /// To the owner of a device: a session holds it no more.
+    GiveUp {
+        /// The device.
+        device: DeviceId,
+        /// The session, on the sending shard, and for what it had taken it.
+        asker: Asker,
+    },
     /// Data, from the owner: a client came to a channel or left it.
     Event(Box<Event>),
     /// To the owner: this shard has subscribers now.
     Join(Box<Join>),
     /// From the owner: from now on you hear of it.
     Joined(Box<Joined>),
+    /// From the owner: what was published before is not kept any more.
+    HistoryRemoved {
+        /// The channel in the receiver's table.
+        local: Key,
+    },
     /// From the owner: the channel cannot be opened.
     JoinRefused {
         /// The channel in the asking shard's table.
@@ -253,6 +284,7 @@ impl Link {
     /// True if a publication of `bytes` has a place. While control messages wait there is none, so that
     /// what one shard sends another always arrives in order.
     pub fn has_room(&self, bytes: usize) -> bool {
+        turn_over();
         let messages = self.sent_data_messages - self.handled.data_messages.load(Ordering::Acquire);
         let in_flight = self.sent_data_bytes - self.handled.data_bytes.load(Ordering::Acquire);
         self.waiting.is_empty()
@@ -286,6 +318,7 @@ impl Link {
     }
 
     fn has_control_room(&self) -> bool {
+        turn_over();
         let in_inbox =
             self.sent_control_messages - self.handled.control_messages.load(Ordering::Acquire);
         in_inbox < self.allowance.control_messages
@@ -293,11 +326,20 @@ impl Link {
 
     fn push(&self, message: Message) {
         let from = self.from;
+        turn_over();
         // The inbox has a place for every allowance of every sender, so it cannot be full. It can be
         // disconnected, when the process ends and its shard was faster.
         let _ = self.sender.try_send(Envelope { from, message });
+        turn_over();
         self.doorbell.ring();
     }
+}
+
+/// What other shards may see changes here: in a model of them, now it may be their turn.
+#[inline]
+fn turn_over() {
+    #[cfg(test)]
+    super::handover_model::turn_over();
 }
 
 /// The receiving end of a shard.
@@ -311,7 +353,9 @@ pub struct Inbox {
 impl Inbox {
     /// Takes out the oldest message and who sent it.
     pub fn pop(&self) -> Option<(u16, Message)> {
+        turn_over();
         let Envelope { from, message } = self.receiver.try_recv().ok()?;
+        turn_over();
         self.handled[usize::from(from)].count(&message);
         Some((from, message))
     }

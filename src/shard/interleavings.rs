@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::inbox::Asker;
 use super::testing::{Bed, Client, with_cores};
-use super::{Submission, Submitted};
+use super::{Core, Submission, Submitted};
 use crate::config::Config;
 use crate::hub::{Key, Kind};
 use crate::proto::frame::{Opcode, encode_masked_frame};
@@ -52,9 +52,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 struct Listener {
     connection: Option<Client>,
     unread: Vec<u8>,
-    /// The epoch and the newest offset it knows.
-    position: Option<(String, u64)>,
-    is_subscribed: bool,
+    account: Account,
 }
 
 impl Listener {
@@ -63,21 +61,12 @@ impl Listener {
         let request = super::testing::upgrade("/connection/websocket");
         bed.say(&mut client, request.as_bytes());
         assert!(client.head().starts_with("HTTP/1.1 101 "));
-        let position = match &self.position {
-            Some((epoch, offset)) => {
-                format!(",\"recover\":true,\"epoch\":\"{epoch}\",\"offset\":{offset}")
-            }
-            None => String::new(),
-        };
-        let commands = format!(
-            "{{\"id\":1,\"connect\":{{}}}}\n{{\"id\":2,\"subscribe\":{{\"channel\":\"{channel}\"{position}}}}}"
-        );
+        let commands = self.account.come(channel);
         let mut frame = Vec::new();
         encode_masked_frame(&mut frame, Opcode::Text, [1, 2, 3, 4], commands.as_bytes());
         bed.say(&mut client, &frame);
         client.socket.set_nonblocking(true).unwrap();
         self.unread.clear();
-        self.is_subscribed = false;
         self.connection = Some(client);
     }
 
@@ -94,9 +83,8 @@ impl Listener {
             self.unread.extend_from_slice(&buffer[..read]);
         }
         while let Some(payload) = take_frame(&mut self.unread) {
-            for line in String::from_utf8(payload).unwrap().lines() {
-                self.hear(&serde_json::from_str(line).unwrap(), heard);
-            }
+            self.account
+                .hear(&String::from_utf8(payload).unwrap(), heard);
         }
     }
 
@@ -105,16 +93,53 @@ impl Listener {
         let deadline = Instant::now() + PATIENCE;
         loop {
             self.read(heard);
-            let known = self.position.as_ref().map(|(_, offset)| *offset);
-            if self.is_subscribed && known == Some(top) {
+            if self.account.has_all(top) {
                 return;
             }
+            let known = &self.account.position;
             assert!(Instant::now() < deadline, "{known:?} of {top}");
             std::thread::yield_now();
         }
     }
+}
 
-    fn hear(&mut self, message: &Value, heard: &mut Heard) {
+/// Where a client believes itself to be in one channel; what it hears is held against that.
+#[derive(Debug, Default)]
+pub(super) struct Account {
+    /// The epoch and the newest offset it knows.
+    position: Option<(String, u64)>,
+    is_subscribed: bool,
+}
+
+impl Account {
+    /// The commands of a client that comes, or comes back and recovers.
+    pub fn come(&mut self, channel: &str) -> String {
+        self.is_subscribed = false;
+        let position = match &self.position {
+            Some((epoch, offset)) => {
+                format!(",\"recover\":true,\"epoch\":\"{epoch}\",\"offset\":{offset}")
+            }
+            None => String::new(),
+        };
+        format!(
+            "{{\"id\":1,\"connect\":{{}}}}\n{{\"id\":2,\"subscribe\":{{\"channel\":\"{channel}\"{position}}}}}"
+        )
+    }
+
+    /// Whether it is subscribed and has everything.
+    pub fn has_all(&self, top: u64) -> bool {
+        let known = self.position.as_ref().map(|(_, offset)| *offset);
+        self.is_subscribed && known == Some(top)
+    }
+
+    /// It hears a message, of several lines perhaps.
+    pub fn hear(&mut self, message: &str, heard: &mut Heard) {
+        for line in message.lines() {
+            self.hear_line(&serde_json::from_str(line).unwrap(), heard);
+        }
+    }
+
+    fn hear_line(&mut self, message: &Value, heard: &mut Heard) {
         if let Some(result) = message.get("subscribe") {
             self.subscribed(result, heard);
         } else if let Some(publication) = message.pointer("/push/pub") {
@@ -151,7 +176,7 @@ impl Listener {
 }
 
 /// Which publication has which offset, as clients heard it.
-type Heard = BTreeMap<u64, u64>;
+pub(super) type Heard = BTreeMap<u64, u64>;
 
 fn take_frame(unread: &mut Vec<u8>) -> Option<Vec<u8>> {
     let (head, length) = match *unread.get(1)? {
@@ -168,7 +193,8 @@ fn take_frame(unread: &mut Vec<u8>) -> Option<Vec<u8>> {
     Some(frame[head..].to_vec())
 }
 
-fn publish(bed: &mut Bed, shard: usize, channel: &str, number: u64) -> bool {
+/// Publishes a number. False if it is refused at once.
+pub(super) fn publish(core: &mut Core, channel: &str, number: u64) -> bool {
     let submission = Submission {
         channel: Arc::from(channel),
         kind: Kind::Json,
@@ -182,7 +208,7 @@ fn publish(bed: &mut Bed, shard: usize, channel: &str, number: u64) -> bool {
         },
         tag: 0,
     };
-    let submitted = bed.cores[shard].publish(submission, nobody);
+    let submitted = core.publish(submission, nobody);
     !matches!(submitted, Submitted::Done(Err(_)))
 }
 
@@ -207,7 +233,7 @@ fn run(steps: &[Step], owner: u16) {
         for step in steps {
             match step {
                 Step::Publish(shard) => {
-                    published += u64::from(publish(bed, *shard, &channel, published));
+                    published += u64::from(publish(&mut bed.cores[*shard], &channel, published));
                 }
                 Step::Come { client, shard } => {
                     let listener = listeners.entry(*client).or_default();

@@ -3,17 +3,121 @@
 use std::sync::Arc;
 
 use crate::auth::TokenError;
-use crate::hooks::KeySource;
+use crate::hooks::{Busy, KeySource};
 use crate::hub::Key;
 use crate::proto::centrifuge::{Command, Disconnect, ErrorCode, Method};
 
-use super::Core;
 use super::backend::KeyNews;
 use super::client::{Awaited, Progress};
 use super::commands::Refusal;
+use super::http::{Body, ConnectionPlan, HttpStage, Phase};
 use super::inbox::Asker;
+use super::requests::After;
+use super::session::Stage;
+use super::{Core, Reply};
+
+/// Keys by which a token may be good that is not by those that are known: of up to two sources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeysWanted([Option<KeySource>; 2]);
+
+impl KeysWanted {
+    /// What may help against these errors. `None` if nothing does.
+    pub(super) fn new(errors: [(&TokenError, Option<KeySource>); 2]) -> Option<Self> {
+        let [one, mut other] = errors.map(|(error, source)| {
+            source.filter(|_| matches!(error, TokenError::UnknownKey { .. }))
+        });
+        if one == other {
+            other = None;
+        }
+        (one.is_some() || other.is_some()).then_some(Self([one, other]))
+    }
+
+    fn sources(self) -> impl Iterator<Item = KeySource> {
+        self.0.into_iter().flatten()
+    }
+}
+
+/// A request that waits for keys.
+pub(super) struct AwaitingKeys {
+    pub request: Body,
+    /// Without newer keys, it is answered so.
+    pub otherwise: Reply,
+    /// Sources that have not answered.
+    outstanding: usize,
+}
+
+/// No answer comes in time, and the client is to come again.
+fn keys_not_available() -> Reply {
+    Reply::text(503, "keys of tokens cannot be fetched now").with("Retry-After", "5")
+}
 
 impl Core {
+    /// Lets a request wait for newer keys. The answer comes in any case: a fetch has a time-out.
+    pub(super) fn await_listener_keys(
+        &mut self,
+        key: Key,
+        http: &mut HttpStage,
+        request: Body,
+        wanted: (KeysWanted, Reply),
+        connection: ConnectionPlan,
+    ) -> After {
+        let (keys, otherwise) = wanted;
+        let mut outstanding = 0;
+        for source in keys.sources() {
+            if self.ask_for_keys(source).is_err() {
+                continue;
+            }
+            let asker = Asker {
+                session: key,
+                tag: 0,
+            };
+            self.awaiting_keys.push((source, asker));
+            outstanding += 1;
+        }
+        if outstanding == 0 {
+            return self.http_reply(key, http, &keys_not_available(), connection);
+        }
+        http.deadline_s = self.now_s() + self.limits.body_pace.timeout_s;
+        http.phase = Phase::AwaitKeys(Box::new(AwaitingKeys {
+            request,
+            otherwise,
+            outstanding,
+        }));
+        After::Wait
+    }
+
+    /// One source of the keys that a request waits for has answered. With the last it is answered too.
+    fn retry_request(&mut self, key: Key) {
+        let Some(mut http) = self.take_http(key) else {
+            return;
+        };
+        let mut awaiting = match std::mem::replace(&mut http.phase, Phase::Head) {
+            Phase::AwaitKeys(awaiting) => awaiting,
+            phase => {
+                http.phase = phase;
+                return self.put_http(key, http);
+            }
+        };
+        awaiting.outstanding = awaiting.outstanding.saturating_sub(1);
+        if awaiting.outstanding > 0 {
+            http.phase = Phase::AwaitKeys(awaiting);
+            return self.put_http(key, http);
+        }
+        let AwaitingKeys {
+            request, otherwise, ..
+        } = *awaiting;
+        self.answer_again(key, http, request, otherwise);
+    }
+
+    /// Asks for newer keys. One question a shard, however many wait: its answer is for all of them.
+    fn ask_for_keys(&self, source: KeySource) -> Result<(), Busy> {
+        let is_asked = self.awaiting_keys.iter().any(|(of, _)| *of == source);
+        match is_asked {
+            true => Ok(()),
+            false => self.shared.backend.refresh_keys(self.id, source),
+        }
+    }
+
     /// What a refused token leads to: to `otherwise`, unless newer keys may change it.
     pub(super) fn refuse_token(
         &self,
@@ -37,9 +141,7 @@ impl Core {
         command: Command,
     ) -> Result<(), Refusal> {
         let is_connect = matches!(command.method, Method::Connect(_));
-        // One question a shard, however many wait: its answer is for all of them.
-        let is_asked = self.awaiting_keys.iter().any(|(of, _)| *of == source);
-        if !is_asked && self.shared.backend.refresh_keys(self.id, source).is_err() {
+        if self.ask_for_keys(source).is_err() {
             return Err(match is_connect {
                 true => Disconnect::InternalServerError.into(),
                 false => ErrorCode::Internal.into(),
@@ -66,7 +168,10 @@ impl Core {
         let (ready, waiting) = waiting.into_iter().partition(|(of, _)| *of == source);
         self.awaiting_keys = waiting;
         for (_, asker) in ready {
-            self.retry_command(asker);
+            match self.stage(asker.session) {
+                Some(Stage::Http(_)) => self.retry_request(asker.session),
+                _ => self.retry_command(asker),
+            }
         }
     }
 

@@ -1,9 +1,19 @@
-//! Listeners of the plain dialect: who may listen to what. The rules are those of Centrifuge clients.
+//! Listeners of the plain dialect: who may listen to what, and who they are. The rules are those of Centrifuge clients.
 
-use crate::auth::TokenError;
+use crate::auth::{ConnectClaims, SubscribeClaims, TokenError};
 use crate::clock::unix_ms;
 
 use super::Core;
+use super::jwks::KeysWanted;
+
+/// Somebody who may listen to a channel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listener {
+    /// Whose connection it is; empty for nobody's in particular.
+    pub user: String,
+    /// The device its token was issued to.
+    pub device: Option<String>,
+}
 
 /// Why somebody may not listen to a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,17 +28,19 @@ pub enum MayNotListen {
     TokenRefused,
     /// The token is good, but not for this channel.
     Denied,
+    /// The token is not good, unless newer keys say otherwise.
+    NeedsKeys(KeysWanted),
 }
 
 impl Core {
-    /// Whether the holder of `token`, of a connection or of a subscription, may listen to a channel.
+    /// Who the holder of `token`, of a connection or of a subscription, is that may listen to a channel.
     ///
     /// # Errors
-    /// Why not.
-    pub fn may_listen(&self, channel: &str, token: Option<&str>) -> Result<(), MayNotListen> {
+    /// Why it may not.
+    pub fn may_listen(&self, channel: &str, token: Option<&str>) -> Result<Listener, MayNotListen> {
         let config = &self.shared.config;
         if config.is_open_to_listeners() {
-            return Ok(());
+            return Ok(Listener::default());
         }
         let options = config.channel.resolve(channel);
         let options = options.map_err(|_| MayNotListen::NoSuchNamespace)?;
@@ -36,54 +48,64 @@ impl Core {
         name.map_err(|_| MayNotListen::BadName)?;
         let Some(token) = token else {
             return match self.may_subscribe(channel, "", options) {
-                true => Ok(()),
+                true => Ok(Listener::default()),
                 false => Err(MayNotListen::TokenMissing),
             };
         };
-        let user = match self.check_token(channel, token)? {
-            Holder::Subscriber => return Ok(()),
-            Holder::User(user) => user,
-        };
-        match self.may_subscribe(channel, &user, options) {
-            true => Ok(()),
+        let (holder, may_subscribe) = self.check_token(channel, token)?;
+        match may_subscribe || self.may_subscribe(channel, &holder.user, options) {
+            true => Ok(holder),
             false => Err(MayNotListen::Denied),
         }
     }
 
-    fn check_token(&self, channel: &str, token: &str) -> Result<Holder, MayNotListen> {
+    /// Who has a token, and whether it is one for this channel.
+    fn check_token(&self, channel: &str, token: &str) -> Result<(Listener, bool), MayNotListen> {
         let now_s = unix_ms() / 1000;
         let revocations = &self.tokens.revocations;
         let granted = self.tokens.subscribe.verify_listener(token, channel, now_s);
-        let (holder, is_revoked, expire_at_s) = match granted {
+        let (holder, may_subscribe, is_revoked, expire_at_s) = match granted {
             Ok(claims) => {
                 let is_revoked = revocations.is_revoked(claims.identity(), now_s);
-                (Holder::Subscriber, is_revoked, claims.expire_at_s)
+                let SubscribeClaims { user, device, .. } = claims;
+                let holder = Listener { user, device };
+                (holder, true, is_revoked, claims.expire_at_s)
             }
             Err(TokenError::Mismatch(_)) => return Err(MayNotListen::Denied),
-            Err(_) => {
+            Err(as_subscription) => {
                 let claims = self.tokens.connect.verify_connect(token, now_s);
-                let claims = claims.map_err(|_| MayNotListen::TokenRefused)?;
+                let claims = claims.map_err(|as_connection| {
+                    self.refuse_listener(&as_connection, &as_subscription)
+                })?;
                 let is_revoked = revocations.is_revoked(claims.identity(), now_s);
                 let limits = &self.shared.config.client.limits;
                 if claims.user.is_empty() && limits.disallow_anonymous_connection_tokens {
                     return Err(MayNotListen::TokenRefused);
                 }
-                (Holder::User(claims.user), is_revoked, claims.expire_at_s)
+                let ConnectClaims { user, device, .. } = claims;
+                let holder = Listener { user, device };
+                (holder, false, is_revoked, claims.expire_at_s)
             }
         };
         match is_revoked || expire_at_s.is_some_and(|expire_s| expire_s <= now_s) {
             true => Err(MayNotListen::TokenRefused),
-            false => Ok(holder),
+            false => Ok((holder, may_subscribe)),
         }
     }
-}
 
-/// What a token says of whoever has it.
-enum Holder {
-    /// May listen to the channel.
-    Subscriber,
-    /// Is this user.
-    User(String),
+    /// A token is good neither for a connection nor for a subscription, as far as is known.
+    fn refuse_listener(
+        &self,
+        as_connection: &TokenError,
+        as_subscription: &TokenError,
+    ) -> MayNotListen {
+        let backend = &self.shared.backend;
+        let keys = KeysWanted::new([
+            (as_connection, backend.connect_keys()),
+            (as_subscription, backend.subscribe_keys()),
+        ]);
+        keys.map_or(MayNotListen::TokenRefused, MayNotListen::NeedsKeys)
+    }
 }
 
 #[cfg(test)]
@@ -131,12 +153,16 @@ mod tests {
         });
     }
 
+    fn may_listen(core: &Core, channel: &str, token: Option<&str>) -> Result<(), MayNotListen> {
+        core.may_listen(channel, token).map(|_| ())
+    }
+
     #[test]
     fn without_configuration_everybody_may_listen_to_everything() {
         with_cores(1, Config::default(), |bed| {
             for channel in ["a", "$b", "c:d", "e#42", "ü"] {
-                assert_eq!(bed.cores[0].may_listen(channel, None), Ok(()));
-                assert_eq!(bed.cores[0].may_listen(channel, Some("?")), Ok(()));
+                assert_eq!(may_listen(&bed.cores[0], channel, None), Ok(()));
+                assert_eq!(may_listen(&bed.cores[0], channel, Some("?")), Ok(()));
             }
         });
     }
@@ -155,14 +181,14 @@ mod tests {
                 ("limited:a#41,42", missing, denied, Ok(())),
                 ("limited:a#41", missing, denied, denied),
             ] {
-                assert_eq!(core.may_listen(channel, None), by_nobody, "{channel}");
-                let anonymous = core.may_listen(channel, Some(&nobody));
+                assert_eq!(may_listen(core, channel, None), by_nobody, "{channel}");
+                let anonymous = may_listen(core, channel, Some(&nobody));
                 assert_eq!(anonymous, by_anonymous, "{channel}");
-                assert_eq!(core.may_listen(channel, Some(&user)), by_user, "{channel}");
+                assert_eq!(may_listen(core, channel, Some(&user)), by_user, "{channel}");
             }
-            let unknown = core.may_listen("nope:a", Some(&user));
+            let unknown = may_listen(core, "nope:a", Some(&user));
             assert_eq!(unknown, Err(MayNotListen::NoSuchNamespace));
-            assert_eq!(core.may_listen("ü", None), Err(MayNotListen::BadName));
+            assert_eq!(may_listen(core, "ü", None), Err(MayNotListen::BadName));
         });
     }
 
@@ -170,17 +196,47 @@ mod tests {
     fn a_subscription_token_is_good_for_its_channel_while_it_lasts() {
         with_core(|core| {
             let own = token(r#"{"sub":"42","channel":"$a"}"#);
-            assert_eq!(core.may_listen("$a", Some(&own)), Ok(()));
-            assert_eq!(core.may_listen("$b", Some(&own)), Err(MayNotListen::Denied));
-            let refused = Err(MayNotListen::TokenRefused);
-            let old = token(r#"{"sub":"42","channel":"$a","exp":1000}"#);
-            assert_eq!(core.may_listen("$a", Some(&old)), refused);
-            assert_eq!(core.may_listen("public:a", Some("nonsense")), refused);
-            let of_client = token(r#"{"channel":"$a","client":"c"}"#);
+            assert_eq!(may_listen(core, "$a", Some(&own)), Ok(()));
             assert_eq!(
-                core.may_listen("$a", Some(&of_client)),
+                may_listen(core, "$b", Some(&own)),
                 Err(MayNotListen::Denied)
             );
+            let refused = Err(MayNotListen::TokenRefused);
+            let old = token(r#"{"sub":"42","channel":"$a","exp":1000}"#);
+            assert_eq!(may_listen(core, "$a", Some(&old)), refused);
+            assert_eq!(may_listen(core, "public:a", Some("nonsense")), refused);
+            let of_client = token(r#"{"channel":"$a","client":"c"}"#);
+            assert_eq!(
+                may_listen(core, "$a", Some(&of_client)),
+                Err(MayNotListen::Denied)
+            );
+        });
+    }
+
+    #[test]
+    fn a_token_says_whose_it_is_and_of_which_device() {
+        with_core(|core| {
+            let listener =
+                |channel: &str, claims: &str| core.may_listen(channel, Some(&token(claims)));
+            let of = |user: &str, device: Option<&str>| {
+                Ok(Listener {
+                    user: user.to_owned(),
+                    device: device.map(str::to_owned),
+                })
+            };
+            for (claims, device) in [
+                (r#"{"sub":"42","device":"phone"}"#, Some("phone")),
+                (r#"{"sub":"42","device":""}"#, None),
+                (r#"{"sub":"42"}"#, None),
+            ] {
+                assert_eq!(listener("open:a", claims), of("42", device), "{claims}");
+            }
+            let subscription = r#"{"sub":"7","channel":"$a","device":"tablet"}"#;
+            assert_eq!(listener("$a", subscription), of("7", Some("tablet")));
+            let refused = Err(MayNotListen::TokenRefused);
+            let long = format!(r#"{{"sub":"42","device":"{}"}}"#, "x".repeat(129));
+            assert_eq!(listener("open:a", &long), refused);
+            assert_eq!(listener("open:a", r#"{"sub":"42","device":7}"#), refused);
         });
     }
 }

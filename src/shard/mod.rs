@@ -19,6 +19,7 @@
 //! | `channels` | who hears of which channel, and the traffic between shards |
 //! | `publish` | publications: to their owner, their offset, and on to the shards |
 //! | `owner`, `asks` | what else the owner of a channel is asked |
+//! | `recoveries` | what those lack that come back, found once for many |
 //! | `gather` | requests that take the answers of several shards |
 //! | `scribe` | publications in every form |
 //! | `client` | a Centrifuge client |
@@ -29,6 +30,7 @@
 //! | `places` | where an event stream over several channels stands |
 //! | `emulation` | commands that come by requests of their own |
 //! | `polled` | sessions that are polled |
+//! | `takeover`, `lingering` | a new connection in the place of an older one; clients that may come back |
 //! | `talk` | pings and disconnects, in the words of each carrier |
 //! | `users`, `whereabouts` | the connections of a user, or one of them; where they are |
 //! | `fanout` | passes over the subscribers |
@@ -60,12 +62,15 @@ mod emulation;
 mod fanout;
 mod frames;
 mod gather;
+#[cfg(test)]
+mod handover_model;
 mod hooks;
 mod http;
 mod inbox;
 #[cfg(test)]
 mod interleavings;
 mod jwks;
+mod lingering;
 mod listeners;
 mod local_bell;
 mod owner;
@@ -76,6 +81,7 @@ mod poll;
 mod polled;
 mod publish;
 mod receive;
+mod recoveries;
 mod requests;
 mod scribe;
 mod secrets;
@@ -83,6 +89,7 @@ mod send;
 mod session;
 mod snapshot;
 mod subscriptions;
+mod takeover;
 mod talk;
 mod tasks;
 #[cfg(test)]
@@ -124,17 +131,20 @@ use admission::TokenBucket;
 use age::Ages;
 use baton::Ticket;
 use fanout::Pass;
+use lingering::Lingering;
 use local_bell::LocalBell;
 use peer_log::PeerLog;
+use recoveries::Recoveries;
 use scribe::Scribe;
 use secrets::Secrets;
 use session::Session;
+use takeover::Devices;
 use users::Users;
 
 pub use addresses::AddressTable;
 pub use asks::{
-    Action, AnswerTo, Order, Overview, Question, RecoveryWish, Revocation, RevokedTokens,
-    SubscribeOrder, Whom,
+    Action, AnswerTo, Departure, Order, Overview, Question, RecoveryWish, Revocation,
+    RevokedTokens, SubscribeOrder, Whom,
 };
 pub use backend::{Backend, HookAnswer, KeyNews, Returns};
 pub use baton::Baton;
@@ -145,7 +155,8 @@ pub use emulation::{Emulated, Emulation};
 pub use gather::{Awaiting, Gathering};
 pub use http::PublishReply;
 pub use inbox::{Allowance, Asker, Inbox, Link, Message, Ports, connect};
-pub use listeners::MayNotListen;
+pub use jwks::KeysWanted;
+pub use listeners::{Listener, MayNotListen};
 pub use poll::{POSITION_HEADER, Page, page_parts, position_text};
 pub use polled::Polling;
 pub use publish::{PublishOptions, Submission, Submitted};
@@ -240,6 +251,8 @@ pub enum Answer {
     AwaitPublished(PublishReply),
     /// Shards that were asked will answer.
     Await(Awaiting),
+    /// Newer keys may change it; without them, it is as the box says.
+    AwaitKeys(KeysWanted, Box<Reply>),
     /// The connection becomes something else.
     Upgrade(Upgrade),
 }
@@ -378,7 +391,12 @@ pub struct Core {
     has_waiting_control: bool,
     scribe: Scribe,
     idempotency: IdempotencyKeys,
+    /// What subscribers lack that come back.
+    recoveries: Recoveries,
     users: Users,
+    devices: Devices,
+    /// Clients that are gone and may come back.
+    lingering: Lingering,
     secrets: Secrets,
     ages: Ages,
     tokens: Tokens,
@@ -448,7 +466,10 @@ impl Core {
             has_waiting_control: false,
             scribe: Scribe::new(shared.config.websocket.compression_min_bytes),
             idempotency: IdempotencyKeys::new(IDEMPOTENCY_LIMITS),
+            recoveries: Recoveries::default(),
             users: Users::default(),
+            devices: Devices::default(),
+            lingering: Lingering::default(),
             secrets: Secrets::default(),
             ages: Ages::new(&shared.config),
             tokens: shared.tokens.clone(),
@@ -507,7 +528,7 @@ impl Core {
 
     /// Ends a session now and closes its socket.
     fn end(&mut self, key: Key, reason: CloseReason, reset: bool) {
-        self.unsubscribe(key);
+        self.unsubscribe(key, Departure::of(reason));
         let Some(session) = self.sessions.remove(key) else {
             return;
         };

@@ -2,16 +2,14 @@
 
 use std::sync::Arc;
 
-use crate::hub::Recovery;
+use crate::hub::{Key, Recovery};
 
 use super::Core;
-use super::asks::{Answer, AnswerTo, Ask, Presence, Question, RecoveryWish};
+use super::asks::{Answer, AnswerTo, Ask, Question, RecoveryWish};
 use super::inbox::{Asker, Message};
 use super::poll::as_page;
+use super::recoveries::MANY;
 use super::session::Stage;
-
-/// Clients that are shown in one channel, at most.
-const PRESENCE_CLIENTS_MAX: usize = 100_000;
 
 impl Core {
     /// Answers another shard's question.
@@ -47,6 +45,7 @@ impl Core {
             Question::RemoveHistory => {
                 if let Some(key) = self.owned.find(name) {
                     self.owned.remove_history(key);
+                    self.tell_removal(key);
                 }
                 AnswerTo::Done
             }
@@ -60,6 +59,19 @@ impl Core {
                 let stats = channel.map(|channel| channel.presence_stats());
                 AnswerTo::PresenceStats(stats.unwrap_or_default())
             }
+        }
+    }
+
+    /// Nobody may be given any more what was removed.
+    fn tell_removal(&mut self, owned: Key) {
+        let channel = self.owned.get(owned);
+        let interested = channel.map_or(&[][..], |channel| channel.interested());
+        let interested: Vec<(u16, Key)> = interested
+            .iter()
+            .map(|interest| (interest.shard, interest.local))
+            .collect();
+        for (shard, local) in interested {
+            self.tell(shard, Message::HistoryRemoved { local });
         }
     }
 
@@ -89,33 +101,11 @@ impl Core {
         self.owned.get(key)
     }
 
-    /// A client came to a channel, or left it.
-    pub(super) fn note_presence(&mut self, presence: Presence) {
-        let now_s = self.now_s();
-        let limit = PRESENCE_CLIENTS_MAX;
-        let Some(channel) = self.owned.get_mut(presence.owned) else {
-            return;
-        };
-        if presence.is_present {
-            match presence.is_join {
-                true => {
-                    let added = channel.presence_add(Arc::clone(&presence.info), limit);
-                    if added.is_err() {
-                        self.metrics.presence_full.add(1);
-                    }
-                }
-                false => {
-                    channel.presence_remove(&presence.info.client, now_s);
-                }
-            }
-        }
-        if presence.is_announced {
-            self.announce(presence.owned, &presence.info, presence.is_join);
-        }
-    }
-
     /// An answer came for a session.
     pub(super) fn answered(&mut self, asker: Asker, answer: AnswerTo) {
+        if asker.session == MANY {
+            return self.recovery_answered(asker.tag, answer);
+        }
         let Some(session) = self.sessions.get_mut(asker.session) else {
             return;
         };

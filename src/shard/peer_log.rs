@@ -9,12 +9,15 @@ use crate::log::RateLimit;
 use crate::metrics::{CloseReason, RefusalReason};
 
 const INTERVAL_S: u32 = 10;
+/// As much of an origin as is logged, in bytes.
+const ORIGIN_MAX: usize = 256;
 
 /// The limits of one shard, by reason.
 pub(super) struct PeerLog {
     shard: u16,
     closes: [RateLimit; CloseReason::LABELS.len()],
     refusals: [RateLimit; RefusalReason::LABELS.len()],
+    pages: RateLimit,
 }
 
 impl PeerLog {
@@ -23,6 +26,7 @@ impl PeerLog {
             shard,
             closes: [const { RateLimit::new(INTERVAL_S) }; _],
             refusals: [const { RateLimit::new(INTERVAL_S) }; _],
+            pages: RateLimit::new(INTERVAL_S),
         }
     }
 
@@ -47,6 +51,18 @@ impl PeerLog {
             let (shard, reason) = (self.shard, reason.label());
             let address = address.map(tracing::field::display);
             warn!(shard, reason, address, left_out, "connection refused");
+        }
+    }
+
+    /// A page of an origin that is not allowed was refused. Its script is not told why, so the log is.
+    pub fn page_refused(&mut self, origin: &str, now_s: u32) {
+        if let Some(left_out) = self.pages.allow(now_s) {
+            let shard = self.shard;
+            let origin = origin.get(..ORIGIN_MAX).unwrap_or(origin);
+            info!(
+                shard,
+                origin, left_out, "page refused: if it may connect, add it to origins"
+            );
         }
     }
 }
@@ -81,6 +97,7 @@ fn severity(reason: CloseReason) -> Option<Severity> {
         | CloseReason::PeerReset
         | CloseReason::GoingAway
         | CloseReason::MaxAge
+        | CloseReason::TakenOver
         | CloseReason::Idle
         | CloseReason::HttpDone
         | CloseReason::Refused

@@ -222,10 +222,23 @@ impl Core {
             recovered: true,
             parts: &[],
         };
+        let retry_s = self.retry_after_s().to_string();
+        let reply = page.reply().with("Retry-After", retry_s).closing();
         let connection = http.connection;
-        self.http_reply(key, &mut http, &waited(page.reply().closing()), connection);
+        self.http_reply(key, &mut http, &waited(reply), connection);
         self.put_http(key, http);
         self.finish(key, CloseReason::GoingAway);
+    }
+
+    /// Answers a poll that waits that it is not to wait any longer, and ends its connection.
+    pub(super) fn refuse_poll(&mut self, key: Key, reply: &Reply, reason: CloseReason) {
+        let Some((mut http, _)) = self.take_poll(key) else {
+            return;
+        };
+        let connection = http.connection;
+        self.http_reply(key, &mut http, reply, connection);
+        self.put_http(key, http);
+        self.finish(key, reason);
     }
 
     /// Keeps what a client sends ahead while its poll waits. It is read no further until that is answered.

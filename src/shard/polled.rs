@@ -12,7 +12,7 @@ use crate::proto::frame::Opcode;
 use crate::proto::sockjs;
 
 use super::Core;
-use super::asks::AnswerTo;
+use super::asks::{AnswerTo, Departure};
 use super::client::Client;
 use super::emulation::Emulation;
 use super::inbox::{Asker, Message};
@@ -227,7 +227,7 @@ impl Core {
         disconnect: &Disconnect,
         reason: CloseReason,
     ) {
-        self.unsubscribe(key);
+        self.unsubscribe(key, Departure::of(reason));
         let frame = close_frame(disconnect.code(), disconnect.reason());
         if let Some(receiver) = self.take_receiver(key) {
             self.answer_to(receiver.shard, receiver.asker, AnswerTo::Polled(frame));

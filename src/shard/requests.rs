@@ -76,13 +76,15 @@ impl Core {
                     return self.end_unproxied(key);
                 }
                 Ok(Progress::Head(head)) => self.admit_request(key, &mut http, head),
-                Ok(Progress::Request(body)) => match self.answer_request(key, &mut http, &body) {
-                    Ok(after) if after.is_over() => {
-                        return self.after_answer(key, http, after);
+                Ok(Progress::Request(body)) => {
+                    match self.answer_request(key, &mut http, body, None) {
+                        Ok(after) if after.is_over() => {
+                            return self.after_answer(key, http, after);
+                        }
+                        Ok(_) => Ok(()),
+                        Err(error) => Err(Refusal::Error(error)),
                     }
-                    Ok(_) => Ok(()),
-                    Err(error) => Err(Refusal::Error(error)),
-                },
+                }
                 Err(error) => Err(Refusal::Error(error)),
             };
             match step {
@@ -132,11 +134,27 @@ impl Core {
         Ok(())
     }
 
+    /// Answers a request that waited for keys. If they have not helped, it is answered with `otherwise`.
+    pub(super) fn answer_again(
+        &mut self,
+        key: Key,
+        mut http: Box<HttpStage>,
+        request: Body,
+        otherwise: Reply,
+    ) {
+        match self.answer_request(key, &mut http, request, Some(otherwise)) {
+            Ok(after) => self.go_on(key, http, after),
+            Err(error) => self.refuse_request(key, http, error),
+        }
+    }
+
+    /// Answers a request. It may wait for keys only if `without_keys` does not say what to answer without them.
     fn answer_request(
         &mut self,
         key: Key,
         http: &mut HttpStage,
-        body: &Body,
+        body: Body,
+        without_keys: Option<Reply>,
     ) -> Result<After, HttpError> {
         let request = body.request()?;
         let exchange = Exchange {
@@ -162,6 +180,13 @@ impl Core {
                 };
                 Ok(After::Wait)
             }
+            Answer::AwaitKeys(keys, otherwise) => Ok(match without_keys {
+                Some(reply) => self.http_reply(key, http, &reply, connection),
+                None => {
+                    let wanted = (keys, *otherwise);
+                    self.await_listener_keys(key, http, body, wanted, connection)
+                }
+            }),
             Answer::Upgrade(upgrade) => {
                 http.kept_headers = self.kept_headers(&request, &upgrade);
                 Ok(self.begin_upgrade(key, http, upgrade, connection))
@@ -189,6 +214,7 @@ impl Core {
             // The next request may be another client's.
             self.release_place(key);
         }
+        self.give_up_device(key);
         http.served += 1;
         http.phase = Phase::Head;
         // A request that has begun to come already has no more time than the first.

@@ -244,14 +244,7 @@ fn write_publication(
         };
     };
     let delta = delta_of(encoding.dialect, publication, base);
-    let is_text = matches!(encoding.dialect, Dialect::JsonFull | Dialect::JsonDelta);
-    let data = match &delta {
-        Some(delta) if is_text => PayloadRef::text(delta),
-        Some(delta) => PayloadRef::binary(delta),
-        // To subscribers of differences JSON is text that differs.
-        None if is_text && publication.kind == Kind::Json => PayloadRef::text(&publication.data),
-        None => payload(publication.kind, &publication.data),
-    };
+    let data = data_of(encoding.dialect, publication, delta.as_deref());
     let message = PublicationRef {
         delta: delta.is_some(),
         // Without a history nobody can come back to an offset.
@@ -267,12 +260,48 @@ fn write_publication(
     opcode_of(format)
 }
 
-/// The difference to the publication before, where it is wanted and smaller.
-pub(super) fn delta_of(
-    dialect: Dialect,
+/// A publication that a subscriber to `encoding` lacks, as `write` is to write it. `base` is the data of the one
+/// before, if that is sent too.
+pub(super) fn recovered(
+    encoding: Encoding,
     publication: &Publication,
     base: Option<&Bytes>,
-) -> Option<Vec<u8>> {
+    write: impl FnOnce(Format, &PublicationRef<'_>),
+) {
+    let Some((format, _)) = centrifuge_format(encoding.dialect) else {
+        return;
+    };
+    let after_first = encoding.after_first();
+    let delta = after_first.and_then(|after| delta_of(after.dialect, publication, base));
+    let message = PublicationRef {
+        delta: delta.is_some(),
+        offset: publication.offset,
+        ..publication_ref(
+            publication,
+            data_of(encoding.dialect, publication, delta.as_deref()),
+        )
+    };
+    write(format, &message);
+}
+
+/// What of a publication is sent: the difference, if there is one.
+fn data_of<'a>(
+    dialect: Dialect,
+    publication: &'a Publication,
+    delta: Option<&'a [u8]>,
+) -> PayloadRef<'a> {
+    let is_text = matches!(dialect, Dialect::JsonFull | Dialect::JsonDelta);
+    match delta {
+        Some(delta) if is_text => PayloadRef::text(delta),
+        Some(delta) => PayloadRef::binary(delta),
+        // To subscribers of differences JSON is text that differs.
+        None if is_text && publication.kind == Kind::Json => PayloadRef::text(&publication.data),
+        None => payload(publication.kind, &publication.data),
+    }
+}
+
+/// The difference to the publication before, where it is wanted and smaller.
+fn delta_of(dialect: Dialect, publication: &Publication, base: Option<&Bytes>) -> Option<Vec<u8>> {
     let must_be_text = match dialect {
         Dialect::JsonDelta => true,
         Dialect::ProtobufDelta => false,

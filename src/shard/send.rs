@@ -13,6 +13,7 @@ use crate::proto::frame::{Opcode, encode_close, encode_frame, frame_end};
 use crate::proto::message::{MessageReader, Violation};
 
 use super::Core;
+use super::asks::Departure;
 use super::session::{Awaits, Closing, Session, Stage};
 
 impl Core {
@@ -185,7 +186,7 @@ impl Core {
     /// The same, with any code.
     pub(super) fn close_with(&mut self, key: Key, code: u16, text: &str, reason: CloseReason) {
         // While its client is still known.
-        self.unsubscribe(key);
+        self.unsubscribe(key, Departure::of(reason));
         let (reader, extras) = match self.sessions.get_mut(key).map(|s| &mut s.stage) {
             Some(Stage::WebSocket(websocket)) => (
                 std::mem::take(&mut websocket.reader),
@@ -289,7 +290,7 @@ impl Core {
         awaits: Awaits,
         reason: CloseReason,
     ) {
-        self.unsubscribe(key);
+        self.unsubscribe(key, Departure::of(reason));
         let deadline_s = self.now_s() + self.limits.close_timeout_s;
         let Some(session) = self.sessions.get_mut(key) else {
             return;

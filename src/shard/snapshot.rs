@@ -1,6 +1,8 @@
 //! What outlives a clean restart: this shard's share of the snapshot, given piece by piece and taken up.
 
-use crate::hub::{Entry, append_entry};
+use crate::auth::{Revoked, RevokedBy};
+use crate::clock::unix_s;
+use crate::hub::{Entry, RevocationState, RevokedTokensState, append_entry};
 
 use super::Core;
 
@@ -41,7 +43,19 @@ impl Core {
             // They are short.
             let _ = append_entry(&Entry::Key(state), &mut piece.bytes);
         }
+        self.export_revocations(&mut piece.bytes);
         piece
+    }
+
+    /// All shards know the same revocations, so one gives them.
+    fn export_revocations(&self, out: &mut Vec<u8>) {
+        if self.id != 0 {
+            return;
+        }
+        for revoked in self.tokens.revocations.in_force(unix_s()) {
+            // They are short.
+            let _ = append_entry(&Entry::Revocation(state_of(&revoked)), out);
+        }
     }
 
     /// Takes up what another server gave `away_s` seconds ago of the channels this shard owns now.
@@ -53,10 +67,44 @@ impl Core {
                     self.owned.import(state, away_s, now_s);
                 }
                 Entry::Key(state) => self.idempotency.import(&state, away_s, now_s),
+                Entry::Revocation(state) => self.import_revocation(&state),
                 Entry::Began { .. } => {}
             }
         }
         self.metrics.channels.set(self.owned.len() as u64);
+    }
+
+    /// What is in force no more, or one too many, is forgotten.
+    fn import_revocation(&mut self, state: &RevocationState) {
+        let (until_s, now_s) = (state.until_s, unix_s());
+        if until_s <= now_s {
+            return;
+        }
+        let revocations = &mut self.tokens.revocations;
+        let _ = match &state.tokens {
+            RevokedTokensState::OfUser {
+                user,
+                issued_before_s,
+            } => revocations.revoke_user(user, *issued_before_s, until_s, now_s),
+            RevokedTokensState::Named(id) => revocations.revoke_token(id, until_s, now_s),
+        };
+    }
+}
+
+fn state_of(revoked: &Revoked<'_>) -> RevocationState {
+    let tokens = match revoked.by {
+        RevokedBy::OfUser {
+            user,
+            issued_before_s,
+        } => RevokedTokensState::OfUser {
+            user: user.to_owned(),
+            issued_before_s,
+        },
+        RevokedBy::Named(id) => RevokedTokensState::Named(id.to_owned()),
+    };
+    RevocationState {
+        tokens,
+        until_s: revoked.until_s,
     }
 }
 
@@ -66,6 +114,8 @@ mod tests {
 
     use bytes::Bytes;
 
+    use crate::auth::Identity;
+    use crate::clock::unix_s;
     use crate::config::Config;
     use crate::hub::{
         Entry, Key, Kind, Limit, Position, Refused, Since, begin_snapshot, read_snapshot,
@@ -145,7 +195,7 @@ mod tests {
                 let name = match &entry {
                     Entry::Channel(state) => &state.name,
                     Entry::Key(state) => &state.channel,
-                    Entry::Began { .. } => continue,
+                    Entry::Began { .. } | Entry::Revocation(_) => continue,
                 };
                 let owner = bed.cores[0].shared.owner_of(name);
                 bed.cores[usize::from(owner)].import(vec![entry], 5);
@@ -170,6 +220,43 @@ mod tests {
                 };
                 let page = page.expect("the same epoch");
                 assert_eq!(page.publications.len(), 12);
+            }
+        });
+    }
+
+    #[test]
+    fn tokens_stay_revoked_on_every_shard() {
+        let now_s = unix_s();
+        let mut left = Vec::new();
+        with_cores(2, config(), |bed| {
+            for core in &mut bed.cores {
+                let revocations = &mut core.tokens.revocations;
+                revocations
+                    .revoke_user("ada", Some(now_s), now_s + 600, now_s)
+                    .unwrap();
+                revocations
+                    .revoke_user("bob", None, now_s - 1, now_s)
+                    .unwrap();
+                revocations.revoke_token("t", now_s + 600, now_s).unwrap();
+            }
+            left = export(bed).0;
+            assert_eq!(left.len(), 2, "what has ended is left out: {left:?}");
+        });
+        with_cores(3, config(), |bed| {
+            for core in &mut bed.cores {
+                core.import(left.clone(), 5);
+                let is_revoked = |user, token_id, issued_at_s| {
+                    let identity = Identity {
+                        user,
+                        token_id,
+                        issued_at_s,
+                    };
+                    core.tokens.revocations.is_revoked(identity, unix_s())
+                };
+                assert!(is_revoked("ada", None, Some(now_s - 1)));
+                assert!(!is_revoked("ada", None, Some(now_s)));
+                assert!(!is_revoked("bob", None, None));
+                assert!(is_revoked("bob", Some("t"), None));
             }
         });
     }

@@ -14,14 +14,13 @@ use crate::proto::centrifuge::values::SubscribeRequest;
 use crate::proto::centrifuge::{Disconnect, ErrorCode, Format, ReplyResult, UnsubscribeCode};
 
 use super::Core;
-use super::asks::{AnswerTo, Presence, Question, RecoveryWish};
+use super::asks::{Departure, Presence, RecoveryWish};
 use super::backend::Endpoint;
 use super::channels::Hearing;
 use super::client::{Awaited, Client, ClientSubscription, Origin, Subscribed, Wanted, WantedFlags};
 use super::commands::Refusal;
 use super::inbox::Asker;
 use super::places::has_ids;
-use super::publish::passes;
 
 /// What a token, the backend or the configuration says of a subscription that may be.
 #[derive(Default)]
@@ -323,7 +322,7 @@ impl Core {
             && wanted.since == Some(position.into());
         let Some(since) = wanted.since.filter(|_| !has_all) else {
             if hearing == Hearing::Now {
-                let recovery = has_all.then(|| nothing_missed(position));
+                let recovery = has_all.then(|| Arc::new(nothing_missed(position)));
                 return self.complete_subscribe(key, wanted, recovery, out);
             }
             self.wait(key, Awaited::Subscribe(Box::new(wanted)));
@@ -335,8 +334,14 @@ impl Core {
             latest_only: wanted.flags.latest_only,
             in_pages: false,
         };
+        if hearing == Hearing::Now
+            && let Some(known) = self.known_recovery(local, wish, position)
+        {
+            return self.complete_subscribe(key, wanted, Some(known), out);
+        }
         if owner == self.id {
             let recovery = self.recover_here(&name, wish);
+            let recovery = recovery.map(|recovery| self.keep_recovery(local, wish, recovery));
             return self.complete_subscribe(key, wanted, recovery, out);
         }
         if hearing == Hearing::Now {
@@ -344,7 +349,7 @@ impl Core {
         }
         if let Some(tag) = self.wait(key, Awaited::Subscribe(Box::new(wanted))) {
             let asker = Asker { session: key, tag };
-            self.ask(owner, asker, &name, Question::Recover(wish));
+            self.ask_recovery(owner, &name, local, wish, asker);
         }
         Ok(())
     }
@@ -354,7 +359,7 @@ impl Core {
         &mut self,
         key: Key,
         wanted: Wanted,
-        recovery: Option<Recovery>,
+        recovery: Option<Arc<Recovery>>,
         out: &mut Vec<u8>,
     ) -> Result<(), Refusal> {
         let recovered = recovery.as_ref().is_some_and(|recovery| recovery.recovered);
@@ -410,16 +415,11 @@ impl Core {
         if let Some(position) = position.filter(|_| wanted.flags.recoverable && has_ids(encoding)) {
             self.note_place(key, local.slot, position);
         }
-        let publications = recovery.map_or(Vec::new(), |recovery| recovery.publications);
-        let publications = match &wanted.filter {
-            Some(filter) => publications
-                .into_iter()
-                .filter(|publication| passes(filter, publication))
-                .collect(),
-            None => publications,
+        let (publications, count) = match &recovery {
+            Some(recovery) => self.write_recovery(recovery, wanted.filter.as_ref(), encoding),
+            None => (Bytes::new(), 0),
         };
-        let recovered_count = publications.len() as u64;
-        self.metrics.recovered_publications.add(recovered_count);
+        self.metrics.recovered_publications.add(count);
         let subscribed = Subscribed {
             channel: wanted.channel,
             epoch: position.map_or(String::new(), |position| position.epoch.to_string()),
@@ -441,7 +441,7 @@ impl Core {
             },
         };
         self.tell_subscribed(key, wanted.origin, subscribed, out);
-        self.show(local.slot, shown, wanted.flags, true);
+        self.show(key, local.slot, shown, wanted.flags, None);
         self.reschedule(key);
         Ok(())
     }
@@ -488,7 +488,14 @@ impl Core {
     }
 
     /// Tells the owner of a channel that a client came there, or left.
-    fn show(&mut self, local_slot: u32, info: Arc<ClientInfo>, flags: WantedFlags, is_join: bool) {
+    fn show(
+        &mut self,
+        key: Key,
+        local_slot: u32,
+        info: Arc<ClientInfo>,
+        flags: WantedFlags,
+        departure: Option<Departure>,
+    ) {
         if !flags.is_present && !flags.is_announced {
             return;
         }
@@ -498,7 +505,8 @@ impl Core {
                 generation: 0,
             },
             info,
-            is_join,
+            device: self.device_of(key),
+            departure,
             is_present: flags.is_present,
             is_announced: flags.is_announced,
         };
@@ -518,7 +526,7 @@ impl Core {
             is_present: subscription.is_present,
             ..WantedFlags::default()
         };
-        self.show(local_slot, info, flags, true);
+        self.show(key, local_slot, info, flags, None);
     }
 
     /// A channel a client waited for is heard now.
@@ -547,20 +555,22 @@ impl Core {
     }
 
     /// The owner said what a client missed.
-    pub(super) fn recovered(&mut self, key: Key, mut wanted: Wanted, answer: AnswerTo) {
-        let recovery = match answer {
-            AnswerTo::Recovery(recovery) => Some(recovery),
-            _ => None,
+    pub(super) fn recovered(&mut self, asker: Asker, recovery: Option<Arc<Recovery>>) {
+        let key = asker.session;
+        let Ok(client) = self.client_mut(key) else {
+            return;
+        };
+        let Some(Awaited::Subscribe(wanted)) = client.take_waiting(asker.tag) else {
+            return;
         };
         let local = wanted.local;
-        wanted.flags.asked_history = true;
-        self.finish_wanted(key, wanted, recovery);
+        self.finish_wanted(key, *wanted, recovery);
         if let Some(local) = local {
             self.let_go(local, key);
         }
     }
 
-    fn finish_wanted(&mut self, key: Key, wanted: Wanted, recovery: Option<Recovery>) {
+    fn finish_wanted(&mut self, key: Key, wanted: Wanted, recovery: Option<Arc<Recovery>>) {
         let origin = wanted.origin;
         let mut out = Vec::new();
         let completed = self.complete_subscribe(key, wanted, recovery, &mut out);
@@ -629,23 +639,30 @@ impl Core {
             rare.places.retain(|place| !place.is_in(local_slot));
         }
         let info = Arc::clone(&client.info);
-        self.left(subscription, info);
+        self.left(key, subscription, info, Departure::Left);
         true
     }
 
-    fn left(&mut self, subscription: ClientSubscription, info: Arc<ClientInfo>) {
+    fn left(
+        &mut self,
+        key: Key,
+        subscription: ClientSubscription,
+        info: Arc<ClientInfo>,
+        departure: Departure,
+    ) {
         let flags = WantedFlags {
             is_present: subscription.is_present,
             is_announced: subscription.is_announced,
             ..WantedFlags::default()
         };
         let info = subscription.info.unwrap_or(info);
-        self.show(subscription.place.channel, info, flags, false);
+        let channel = subscription.place.channel;
+        self.show(key, channel, info, flags, Some(departure));
         self.remove_subscriber(subscription.place);
     }
 
     /// Takes a client out of all its channels, and out of all it waits for.
-    pub(super) fn leave_all(&mut self, key: Key) {
+    pub(super) fn leave_all(&mut self, key: Key, departure: Departure) {
         if let Some(awaiting) = self.awaited(key) {
             let local = awaiting.local;
             self.let_go(local, key);
@@ -657,7 +674,7 @@ impl Core {
         let waiting = std::mem::take(&mut client.waiting);
         let info = Arc::clone(&client.info);
         for subscription in subscriptions {
-            self.left(subscription, Arc::clone(&info));
+            self.left(key, subscription, Arc::clone(&info), departure);
         }
         for waiting in waiting {
             if let Awaited::Subscribe(wanted) = waiting.what {

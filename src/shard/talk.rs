@@ -77,12 +77,10 @@ impl Core {
 
     /// Ends a response that goes on.
     pub(super) fn end_stream(&mut self, key: Key, reason: CloseReason) {
-        let Some(Stage::Stream(stream)) = self.stage(key) else {
-            return;
-        };
-        let _ = stream;
-        self.send(key, Bytes::from_static(LAST_CHUNK));
-        self.finish(key, reason);
+        if matches!(self.stage(key), Some(Stage::Stream(_))) {
+            self.send(key, Bytes::from_static(LAST_CHUNK));
+            self.finish(key, reason);
+        }
     }
 
     /// The times of a session's heartbeat.

@@ -51,10 +51,13 @@ pub(crate) fn with_cores(shards: usize, config: Config, test: impl FnOnce(&mut B
 impl Bed {
     /// `shards` cores and the ways between them. Clients need the thread to have a ring.
     pub fn new(shards: usize, config: Config) -> Self {
-        let bells: Vec<_> = (0..shards)
-            .map(|_| Arc::new(Doorbell::open().unwrap()))
-            .collect();
-        let (ports, _) = connect(&bells, 1, config.inbox.messages, 1 << 20);
+        Self::with_bells(&bells(shards), config)
+    }
+
+    /// The same with doorbells of its caller's, which cost a descriptor for ever.
+    pub fn with_bells(bells: &[Arc<Doorbell>], config: Config) -> Self {
+        let shards = bells.len();
+        let (ports, _) = connect(bells, 1, config.inbox.messages, 1 << 20);
         let shared = Arc::new(Shared {
             connections_per_shard: CONNECTIONS,
             metrics: (0..shards)
@@ -306,6 +309,13 @@ impl Client {
             .set_linger(Some(Duration::ZERO))
             .unwrap();
     }
+}
+
+/// Doorbells of `shards` shards.
+pub(crate) fn bells(shards: usize) -> Vec<Arc<Doorbell>> {
+    (0..shards)
+        .map(|_| Arc::new(Doorbell::open().unwrap()))
+        .collect()
 }
 
 /// An opening handshake.

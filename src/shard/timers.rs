@@ -18,6 +18,9 @@ const SWEEP_PLACES: u32 = 1024;
 /// Channels whose owners are told in a second how many subscribers they have here.
 const NEWS_PER_SECOND: usize = 10_000;
 
+/// Clients of which it is told in a second that they did not come back.
+const LINGERING_PER_SECOND: usize = 10_000;
+
 impl Core {
     /// Deals with up to `count` sessions whose deadline has come. True if there may be more.
     pub(super) fn expire(&mut self, count: usize) -> bool {
@@ -46,8 +49,10 @@ impl Core {
             .set(self.owned.history_bytes() as u64);
         self.metrics.history_evictions.set(self.owned.evictions());
         self.idempotency.forget_expired(now_s);
+        self.recoveries.expire(now_s);
         self.ages.pass_second();
         self.tell_news(NEWS_PER_SECOND);
+        self.end_lingering(LINGERING_PER_SECOND);
         self.relieve_memory();
     }
 
@@ -231,7 +236,11 @@ impl Core {
                 let reply = Reply::text(408, "request not complete in time").closing();
                 self.reply_and_finish(key, &reply, CloseReason::RequestTimeout);
             }
-            Phase::AwaitPublished { .. } | Phase::Await { .. } | Phase::AwaitJoined(_) => {
+            Phase::AwaitPublished { .. }
+            | Phase::Await { .. }
+            | Phase::AwaitJoined(_)
+            | Phase::AwaitDevice(_)
+            | Phase::AwaitKeys(_) => {
                 let reply = Reply::text(504, "no answer in time; the outcome is unknown").closing();
                 self.reply_and_finish(key, &reply, CloseReason::RequestTimeout);
             }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::hub::{
-    ClientInfo, Dialect, Encoding, Framing, Key, Position, Recovery, Selection, Since, Vitals,
+    ClientInfo, DeviceId, Dialect, Encoding, Framing, Key, Position, Recovery, Selection, Since,
+    Vitals,
 };
 use crate::metrics::CloseReason;
 use crate::proto::centrifuge::{Command, Disconnect, Format, Method, decode_connect_request};
@@ -94,6 +95,8 @@ pub struct Listen {
     pub dialect: Dialect,
     /// What the listener has.
     pub since: Option<Since>,
+    /// The device whose other connection to the channel this one ends.
+    pub device: Option<DeviceId>,
 }
 
 /// A client that is about to begin with the Centrifuge protocol.
@@ -150,6 +153,21 @@ impl Core {
         {
             return answer;
         }
+        match self.takes_over_at_once(key, &upgrade) {
+            true => self.begin_hearing(key, http, upgrade),
+            false => self.await_device(http, upgrade),
+        }
+    }
+
+    /// Goes on with that, when a connection that had the client's device is gone.
+    pub(super) fn begin_hearing(
+        &mut self,
+        key: Key,
+        http: &mut HttpStage,
+        upgrade: Upgrade,
+    ) -> After {
+        let connection = http.connection;
+        let in_pages = matches!(upgrade.carrier, Carrier::Poll { .. });
         let Some(listen) = upgrade.dialogue.listen() else {
             return After::Upgrade(Box::new(upgrade), None);
         };
@@ -526,6 +544,11 @@ impl Core {
 }
 
 impl Dialogue {
+    /// The device it is for, if it names one.
+    pub(super) fn device(&self) -> Option<DeviceId> {
+        self.listen()?.device
+    }
+
     fn listen(&self) -> Option<&Listen> {
         match self {
             Self::Plain { listen, .. } => listen.as_ref(),

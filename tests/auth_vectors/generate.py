@@ -43,16 +43,16 @@ private = {
     "rsa_other": rsa.generate_private_key(65537, 3072),
     "p256": ec.generate_private_key(ec.SECP256R1()),
     "p384": ec.generate_private_key(ec.SECP384R1()),
+    "p521": ec.generate_private_key(ec.SECP521R1()),
     "ed25519": ed25519.Ed25519PrivateKey.generate(),
 }
 refused = {
     "rsa_1024": rsa.generate_private_key(65537, 1024),
-    "p521": ec.generate_private_key(ec.SECP521R1()),
 }
 signers = [
     ("HS256", "hmac"), ("HS384", "hmac"), ("HS512", "hmac"),
     ("RS256", "rsa"), ("RS384", "rsa"), ("RS512", "rsa"),
-    ("ES256", "p256"), ("ES384", "p384"), ("EdDSA", "ed25519"),
+    ("ES256", "p256"), ("ES384", "p384"), ("ES512", "p521"), ("EdDSA", "ed25519"),
 ]
 
 
@@ -148,7 +148,7 @@ with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "vectors.json
         "p256_public": pem(private["p256"]),
         "p256_private": private_pem(private["p256"]),
         "p384_public": pem(private["p384"]),
-        "p521_public": pem(refused["p521"]),
+        "p521_public": pem(private["p521"]),
         "ed25519_public": pem(private["ed25519"]),
         "jwks": keys,
         "tokens": tokens,

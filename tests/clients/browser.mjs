@@ -69,6 +69,26 @@ async function overflow(page) {
   return page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
 }
 
+/** One press of Tab: what has the focus now, where, and how it shows. */
+async function tab(page) {
+  await page.keyboard.press('Tab');
+  return page.evaluate(() => {
+    const one = document.activeElement, { left, right, top, bottom } = one.getBoundingClientRect(), style = getComputedStyle(one);
+    const luminance = (color) => {
+      const [r, g, b] = color.match(/[\d.]+/g).map((part) => (part / 255 <= 0.04045 ? part / 255 / 12.92 : ((part / 255 + 0.055) / 1.055) ** 2.4));
+      return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    let around = one.parentElement;
+    while (around?.parentElement && getComputedStyle(around).backgroundColor === 'rgba(0, 0, 0, 0)') around = around.parentElement;
+    const [dark, light] = [style.outlineColor, getComputedStyle(around ?? one).backgroundColor].map(luminance).sort((a, b) => a - b);
+    return {
+      name: one === document.body ? 'BODY' : one.getAttribute('href') ?? (one.id ? `#${one.id}` : one.getAttribute('aria-label') ?? one.textContent),
+      left, right, top: top + scrollY, bottom: bottom + scrollY, outline: style.outlineStyle, contrast: (light + 0.05) / (dark + 0.05),
+    };
+  });
+}
+
+const LANES = ['WebSocket', 'longwire.v1', 'Event stream', 'NDJSON stream', 'Long poll', 'Short poll'].map((name) => `Connect ${name}`);
 const desktop = { viewport: { width: 1280, height: 900 } };
 const phone = { viewport: { width: 360, height: 740 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
 
@@ -129,6 +149,29 @@ await run('browser', {
       });
     }
     assert.notEqual(grounds[0], grounds[1]);
+  },
+
+  async 'the keyboard reaches everything once, in the order it is seen, and shows where it is'() {
+    for (const colorScheme of ['light', 'dark']) {
+      await withPage({ ...desktop, colorScheme }, async (page) => {
+        const stops = [];
+        for (let stop = await tab(page); stop.name !== 'BODY'; stop = await tab(page)) stops.push(stop);
+        const names = stops.map(({ name }) => name);
+        const expected = ['metrics', 'health', '#channel', '#connect', '#connect-all', ...LANES, '#payload', '#api-key', '#publish'];
+        assert.deepEqual(names.slice(0, expected.length), expected);
+        for (const { name, outline, contrast } of stops) {
+          assert.equal(outline, 'solid', `${name} does not show that it has the focus`);
+          // WCAG 2.2, 1.4.11: 3 to 1.
+          assert.ok(contrast >= 3, `${name} shows it with a contrast of ${contrast}`);
+        }
+        assert.equal(await page.evaluate(() => [...document.querySelectorAll('a, button, input, textarea')].filter((one) => one.checkVisibility() && !one.disabled).length) <= names.length, true, `only ${names}`);
+        for (const [i, { left, right, top, bottom, name }] of stops.entries()) {
+          const next = stops[i + 1];
+          const isInColumn = next && Math.min(right, next.right) > Math.max(left, next.left);
+          if (isInColumn) assert.ok(next.top >= bottom - 1 || top === next.top, `${name} at ${top}, then ${next.name} at ${next.top}`);
+        }
+      });
+    }
   },
 
   async 'on a phone nothing scrolls sideways'() {

@@ -2,6 +2,7 @@
 
 import asyncio
 import http.client
+import json
 import re
 import shutil
 import socket
@@ -11,6 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import transports
 from harness import ROOT, Report, Server, Subscriber, upgrade_request
 
 SAMPLES = ROOT / "tuning/proxies"
@@ -19,7 +21,8 @@ PROXY_PORT = 80
 CLIENT, OTHER_CLIENT = "203.0.113.7", "203.0.113.8"
 KEY = {"X-API-Key": "test"}
 # In place of the 75 s of the samples, which the heartbeat must be below and is not without one.
-PROXY_TIMEOUT_S = 3
+PROXY_TIMEOUT_S = 4
+HOLD_S = 3.5 * PROXY_TIMEOUT_S
 HEARTBEAT_MS = 1_000
 NO_HEARTBEAT_MS = 600_000
 PLACES_PER_ADDRESS = 3
@@ -101,16 +104,17 @@ def wait_for_port(port: int):
     sys.exit(f"FAILED: port {port} is in use")
 
 
-def serve(ping_interval_ms: int) -> Server:
+def serve(ping_interval_ms: int, *more: str, places: int = PLACES_PER_ADDRESS) -> Server:
     wait_for_port(PLAIN_PORT)
     wait_for_port(PROXIED_PORT)
     settings = [
         f"proxy_protocol_listen=127.0.0.1:{PROXIED_PORT}",
         "trusted_proxies=127.0.0.1",
         "api_keys=test",
-        f"admission.connections_per_address={PLACES_PER_ADDRESS}",
+        f"admission.connections_per_address={places}",
         f"heartbeat.ping_interval_ms={ping_interval_ms}",
         "heartbeat.pong_timeout_ms=1000",
+        *more,
     ]
     arguments = (argument for setting in settings for argument in ("--set", setting))
     return Server(*arguments, listen=f"127.0.0.1:{PLAIN_PORT}")
@@ -139,7 +143,7 @@ def connect(client: str) -> http.client.HTTPConnection:
 async def outlives_the_timeout(report: Report, proxy: Proxy):
     messages = asyncio.Queue()
     subscriber = await subscribe(CLIENT, on_message=messages.put_nowait)
-    await asyncio.sleep(4 * PROXY_TIMEOUT_S)
+    await asyncio.sleep(HOLD_S)
     connection = connect(OTHER_CLIENT)
     status = await asyncio.to_thread(publish, connection, "still here")
     connection.close()
@@ -197,6 +201,19 @@ def passes_no_other_upgrade(report: Report, proxy: Proxy):
     report.check(status == 200, f"{proxy.name}: h2c is ignored: {status}")
 
 
+async def every_way_outlives_the_timeout(report: Report, proxy: Proxy):
+    async def publish_mark():
+        connection = connect(OTHER_CLIENT)
+        await asyncio.to_thread(publish, connection, json.dumps(transports.MARK.decode()))
+        connection.close()
+
+    place = ("127.0.0.1", PROXY_PORT, CLIENT)
+    problems = await transports.listen_all(place, HOLD_S, publish_mark)
+    for way in transports.WAYS:
+        report.check(way not in problems, f"{proxy.name}: {way} outlives the time-out: {problems.get(way)}")
+    report.figure(f"{proxy.name}: ways that outlive {PROXY_TIMEOUT_S} s for {HOLD_S} s", f"{len(transports.WAYS) - len(problems)} of {len(transports.WAYS)}")
+
+
 async def is_cut_without_heartbeat(report: Report, proxy: Proxy):
     subscriber = await subscribe(CLIENT)
     try:
@@ -213,6 +230,8 @@ def main():
             keeps_connections(report, proxy, server)
             asyncio.run(knows_clients(report, proxy))
             passes_no_other_upgrade(report, proxy)
+        with serve(HEARTBEAT_MS, *transports.SETTINGS, places=1_000), proxy:
+            asyncio.run(every_way_outlives_the_timeout(report, proxy))
         # That the time-out was really outlived shows where it is not.
         with serve(NO_HEARTBEAT_MS), proxy:
             asyncio.run(is_cut_without_heartbeat(report, proxy))

@@ -12,8 +12,8 @@ use longwire::proto::centrifuge::values::{
 use longwire::proto::centrifuge::{
     ChannelRef, ClientInfoRef, Command, Commands, ConnectRequest, Disconnect, EmulationRequest,
     Format, Method, Payload, PayloadRef, PublicationRef, Push, PushEvent, Reply, ReplyResult,
-    decode_connect_request, decode_emulation_request, encode_publication_push, encode_push,
-    encode_reply,
+    append_recovered, decode_connect_request, decode_emulation_request, encode_publication_push,
+    encode_push, encode_reply,
 };
 use proptest::prelude::*;
 use prost::Message;
@@ -77,6 +77,30 @@ proptest! {
         prop_assert_eq!(read_json::<model::Reply>(&encode(Format::Json)), model.clone());
         let protobuf = model::Reply::decode_length_delimited(&*encode(Format::Protobuf));
         prop_assert_eq!(protobuf, Ok(model));
+    }
+
+    #[test]
+    fn what_was_recovered_may_be_written_before_its_reply(seed in any::<u64>()) {
+        let mut draw = Draw(fastrand::Rng::with_seed(seed));
+        let (result, publications) = (draw.subscribe_result(), draw.publications());
+        let mut model = reply_model(&Reply { id: 1, result: ReplyResult::Subscribe(result) });
+        if let Some(subscribe) = &mut model.subscribe {
+            subscribe.publications = publications.iter().map(publication_model).collect();
+        }
+        let encode = |format| {
+            let mut written = Vec::new();
+            for publication in publications {
+                append_recovered(&mut written, format, publication);
+            }
+            let result = SubscribeResult { publications: &written, ..result };
+            let mut out = Vec::new();
+            encode_reply(&mut out, format, &Reply { id: 1, result: ReplyResult::Subscribe(result) });
+            out
+        };
+        prop_assert_eq!(read_json::<model::Reply>(&encode(Format::Json)), model.clone());
+        let protobuf = encode(Format::Protobuf);
+        prop_assert_eq!(&protobuf, &model.encode_length_delimited_to_vec());
+        prop_assert_eq!(model::Reply::decode_length_delimited(&*protobuf), Ok(model));
     }
 
     #[test]
@@ -341,7 +365,7 @@ impl Draw {
             ttl: self.small(),
             recoverable: self.flag(),
             epoch: self.text(),
-            publications: self.publications(),
+            publications: &[],
             recovered: self.flag(),
             offset: self.number(),
             positioned: self.flag(),
@@ -601,7 +625,7 @@ fn subscribed_model(result: &SubscribeResult<'_>) -> model::SubscribeResult {
         ttl: result.ttl,
         recoverable: result.recoverable,
         epoch: result.epoch.to_owned(),
-        publications: result.publications.iter().map(publication_model).collect(),
+        publications: Vec::new(),
         recovered: result.recovered,
         offset: result.offset,
         positioned: result.positioned,

@@ -12,8 +12,8 @@ use longwire::proto::centrifuge::values::{
 use longwire::proto::centrifuge::{
     ChannelRef, ClientInfoRef, Command, Commands, ConnectRequest, Disconnect, EmulationRequest,
     ErrorCode, Format, Method, Payload, PayloadRef, PublicationRef, Push, PushEvent, Reply,
-    ReplyResult, UnsubscribeCode, decode_connect_request, decode_emulation_request, encode_ping,
-    encode_push, encode_reply,
+    ReplyResult, UnsubscribeCode, append_recovered, decode_connect_request,
+    decode_emulation_request, encode_ping, encode_push, encode_reply,
 };
 
 fn json(text: &str) -> Option<Payload> {
@@ -267,7 +267,11 @@ fn the_reply_to_a_connect() {
 
 #[test]
 fn the_reply_to_a_subscribe() {
-    let publications = [PublicationRef::new(PayloadRef::json(b"1"), 12)];
+    let mut publications = Vec::new();
+    for data in [&b"1"[..], b"2"] {
+        let publication = PublicationRef::new(PayloadRef::json(data), 12);
+        append_recovered(&mut publications, Format::Json, &publication);
+    }
     let result = SubscribeResult {
         expires: true,
         ttl: 60,
@@ -286,7 +290,7 @@ fn the_reply_to_a_subscribe() {
         reply(2, ReplyResult::Subscribe(result)),
         concat!(
             r#"{"id":2,"subscribe":{"expires":true,"ttl":60,"recoverable":true,"epoch":"hYnG","#,
-            r#""publications":[{"data":1,"offset":12}],"recovered":true,"offset":12,"positioned":true,"#,
+            r#""publications":[{"data":1,"offset":12},{"data":2,"offset":12}],"recovered":true,"offset":12,"positioned":true,"#,
             r#""data":{},"was_recovering":true,"delta":true,"id":3}}"#
         )
     );

@@ -567,6 +567,50 @@ fn a_token_by_a_key_that_is_new_waits_for_the_new_document() {
 }
 
 #[test]
+fn a_listener_of_the_plain_dialect_waits_for_keys_too() {
+    let ((old, old_jwk), (new, new_jwk)) = (key_pair("old"), key_pair("new"));
+    let document = Arc::new(Mutex::new(json!({"keys": [old_jwk]}).to_string()));
+    let served = Arc::clone(&document);
+    let backend = Backend::start(move |_: &Request, to: &mut dyn Write| {
+        let body = served.lock().unwrap().clone();
+        answer(to, 200, &body)
+    });
+    let url = backend.url("/jwks");
+    let server = Server::with_config(&format!(
+        r#"
+shards = 2
+[client.token]
+jwks_public_endpoint = "{url}"
+[channel.without_namespace]
+allow_subscribe_for_client = true
+"#
+    ));
+    let status = |accept: &str, token: &str| {
+        let mut peer = server.connect();
+        let host = server.host();
+        peer.send(format!(
+            "GET /channels/a HTTP/1.1\r\nHost: {host}\r\nAccept: {accept}\r\nAuthorization: Bearer {token}\r\n\r\n"
+        ));
+        peer.head().status
+    };
+    let (old, new) = (token("old", &old), token("new", &new));
+    wait_until("a token by the first document is good", || {
+        status("text/event-stream", &old) == 200
+    });
+    // There are no newer keys: it is refused, and not asked again what was answered before.
+    assert_eq!(status("text/event-stream", &new), 401);
+    *document.lock().unwrap() = json!({"keys": [new_jwk]}).to_string();
+    wait_until("a token by the new document is good", || {
+        status("application/x-ndjson", &new) == 200
+    });
+    wait_until("every shard has the new document", || {
+        status("text/event-stream", &old) == 401
+    });
+    let socket = |token: &str| server.try_websocket(&format!("/channels/a?token={token}"), "");
+    assert!(socket(&new).is_ok());
+}
+
+#[test]
 fn a_user_of_one_connection_keeps_the_newest() {
     let backend = backend(agreeing);
     let url = backend.url("/connect");

@@ -182,6 +182,38 @@ fn broadcasts_reach_all_while_others_come_and_talk() {
     );
 }
 
+#[test]
+fn broadcasts_reach_event_streams_and_polls() {
+    let server = Server::with(&[
+        "shards=2",
+        "heartbeat.ping_interval_ms=1000",
+        "heartbeat.pong_timeout_ms=1000",
+    ]);
+    for transport in ["sse", "poll"] {
+        let args = [
+            "--transport",
+            transport,
+            "--connections",
+            "40",
+            "--hold",
+            "2.5",
+            "--broadcasts",
+            "3",
+            "--broadcast-interval",
+            "0.2",
+        ];
+        let report = drive_well(&server, "idle", "/channels/{channel}", &args);
+        let broadcasts = &report["broadcasts"];
+        let each = broadcasts["each"].as_array().expect("broadcasts");
+        let deliveries = each.iter().map(|broadcast| &broadcast["deliveries"]);
+        assert!(deliveries.eq([40, 40, 40].iter()), "{transport}: {each:?}");
+        assert_eq!(broadcasts["lost_messages"], 0, "{transport}");
+        // A stream has comments for a heartbeat; a poll has its answers.
+        let has_beats = report["pings_answered"].as_u64() > Some(0);
+        assert_eq!(has_beats, transport == "sse");
+    }
+}
+
 /// Stands between clients and the server, and keeps from the first subscriber all that follows its handshake.
 fn deafen_first_subscriber(server: SocketAddr) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bind");

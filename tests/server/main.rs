@@ -32,6 +32,7 @@ mod seed_defects;
 mod shutdown;
 mod slow_reader;
 mod startup;
+mod takeover;
 mod transports;
 mod tungstenite;
 mod websocket;

@@ -217,3 +217,65 @@ fn a_connection_as_old_as_it_may_be_is_sent_away() {
     socket.expect_close(3011);
     server.wait_for_closes("max_age", 2.0);
 }
+
+#[test]
+fn a_channel_that_was_never_published_to_goes_on_too() {
+    let kept = Kept::new();
+    let mut server = kept.start("2");
+    let before = subscribe(&server, "quiet", None);
+    server.terminate();
+    assert_eq!(server.exit_status().code(), Some(0));
+    let server = kept.start("2");
+    let epoch = before["epoch"].as_str().expect("an epoch");
+    let after = subscribe(&server, "quiet", Some((0, epoch)));
+    assert_eq!(after["recovered"], true, "{after}");
+    assert_eq!(after["epoch"], epoch);
+}
+
+#[test]
+fn what_was_revoked_is_refused_after_a_restart() {
+    const SECRET: &str = "a secret that is long enough for HS256";
+    let token = |claims: &Value| {
+        let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
+        jsonwebtoken::encode(&jsonwebtoken::Header::default(), claims, &key).expect("a token")
+    };
+    let kept = Kept::new();
+    let config = std::fs::read_to_string(&kept.config).expect("a configuration");
+    let config = config.replace("insecure = true", "token.hmac_secret_key = \"SECRET\"");
+    let config = "http_api.key = \"key\"\n".to_owned() + &config.replace("SECRET", SECRET);
+    std::fs::write(&kept.config, config).expect("a configuration");
+    let is_let_in = |server: &Server, claims: &Value| {
+        let mut socket = server.websocket("/connection/websocket");
+        let connect = json!({"id": 1, "connect": {"token": token(claims)}});
+        socket.send(FIN | TEXT, connect.to_string());
+        socket.frame().first == FIN | TEXT
+    };
+    let of_ada = json!({"sub": "ada"});
+    let named = json!({"sub": "bob", "jti": "one"});
+    let other = json!({"sub": "bob", "jti": "two"});
+    let mut server = kept.start("2");
+    for claims in [&of_ada, &named, &other] {
+        assert!(is_let_in(&server, claims));
+    }
+    let until = jsonwebtoken::get_current_timestamp() + 3600;
+    for revocation in [
+        json!({"user": "ada", "until": until}),
+        json!({"token_id": "one", "until": until}),
+    ] {
+        let key = "X-API-Key: key\r\n";
+        let body = revocation.to_string();
+        let answer = server.request("POST", "/api/revoke", key, body.as_bytes());
+        assert!(answer.json()["error"].is_null(), "{}", answer.text());
+    }
+    // Twice: what was taken up is handed on.
+    for shards in ["3", "1"] {
+        server.terminate();
+        assert_eq!(server.exit_status().code(), Some(0));
+        server = kept.start(shards);
+        for _ in 0..4 {
+            assert!(!is_let_in(&server, &of_ada));
+            assert!(!is_let_in(&server, &named));
+            assert!(is_let_in(&server, &other));
+        }
+    }
+}

@@ -1,11 +1,14 @@
 //! Every way to listen to a channel of the plain dialect, held to the same: order, coming back, gaps, heartbeats, slow
-//! readers, the end.
+//! readers, takeover, the end.
 
 use std::collections::VecDeque;
 
 use serde_json::Value;
 
-use crate::harness::{CLOSE, FIN, PING, Peer, Server, TEXT, upgrade_request, wait_until};
+use crate::harness::{
+    CLOSE, Delivery, FIN, Frame, PING, Peer, Server, TEXT, close_payload, masked_frame,
+    upgrade_request, wait_until,
+};
 
 /// A way to listen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +35,8 @@ enum Item {
     Heartbeat,
     /// The connection ends, and this is not for good.
     Goodbye,
+    /// The connection ends for good: a newer one has taken over.
+    TakenOver,
     Close(u16),
 }
 
@@ -43,14 +48,29 @@ struct Listener {
     items: VecDeque<Item>,
     /// Of a stream, what is not a whole line or event yet.
     rest: String,
+    /// Of an event stream, when it is to come back.
+    retry_ms: Option<u32>,
     /// Of a poll, where it goes on.
     position: Option<String>,
+    /// By what name it takes over its own older connection, if any.
+    session: Option<&'static str>,
     is_over: bool,
 }
 
 impl Listener {
     /// Listens from `since` on, or from now on. What is published after this is heard.
     fn open(server: &Server, way: Way, channel: &str, since: Option<&str>) -> Self {
+        Self::open_as(server, way, channel, since, None)
+    }
+
+    /// The same, with a name for its session.
+    fn open_as(
+        server: &Server,
+        way: Way,
+        channel: &str,
+        since: Option<&str>,
+        session: Option<&'static str>,
+    ) -> Self {
         let path = format!("/channels/{channel}");
         let mut listener = Self {
             way,
@@ -59,11 +79,12 @@ impl Listener {
             peer: server.connect(),
             items: VecDeque::new(),
             rest: String::new(),
+            retry_ms: None,
             position: since.map(str::to_owned),
+            session,
             is_over: false,
         };
-        let query = since.map_or(String::new(), |since| format!("?since={since}"));
-        let target = listener.path.clone() + &query;
+        let target = listener.target(None);
         let (request, status) = match way {
             Way::WebSocket => (upgrade_request(&target, &listener.host, ""), 101),
             Way::Subprotocol => {
@@ -90,6 +111,17 @@ impl Listener {
             assert_eq!(head.header("sec-websocket-protocol"), Some("longwire.v1"));
         }
         listener
+    }
+
+    /// What it asks for, from where it was.
+    fn target(&self, wait_s: Option<u32>) -> String {
+        let parameters = [
+            wait_s.map(|wait_s| format!("wait={wait_s}")),
+            self.position.as_ref().map(|since| format!("since={since}")),
+            self.session.map(|session| format!("session={session}")),
+        ];
+        let parameters: Vec<String> = parameters.into_iter().flatten().collect();
+        format!("{}?{}", self.path, parameters.join("&"))
     }
 
     fn get(&self, target: &str, extra: &str) -> String {
@@ -210,10 +242,18 @@ impl Listener {
                 Some(("id", value)) => id = Some(value),
                 Some(("event", value)) => event = Some(value),
                 Some(("data", value)) => data.push(value),
-                Some(("retry", value)) => assert!(value.parse::<u32>().expect("ms") > 0),
+                Some(("retry", value)) => self.retry_ms = Some(value.parse().expect("ms")),
                 Some(("", "")) => return self.items.push_back(Item::Heartbeat),
                 _ => panic!("{line:?} is no field"),
             }
+        }
+        if event == Some("longwire.taken_over") {
+            assert_eq!(id, Some("taken-over"));
+            return self.read_object(&data.join("\n"));
+        }
+        if id.is_none() && data.is_empty() {
+            assert!(self.retry_ms.is_some(), "{block:?} says nothing");
+            return self.items.push_back(Item::Goodbye);
         }
         let (_, offset) = id.and_then(|id| id.split_once(':')).expect("an id");
         self.items.push_back(match (event, data.is_empty()) {
@@ -236,6 +276,11 @@ impl Listener {
             let has_asked = self.position.is_some();
             let is_gap = has_asked && subscribed["recovered"] == false;
             Item::Stands { is_gap }
+        } else if let Some(disconnect) = object.get("disconnect")
+            && disconnect["code"] == 4006
+        {
+            assert_eq!(disconnect["reconnect"], false);
+            Item::TakenOver
         } else if let Some(disconnect) = object.get("disconnect") {
             assert_eq!(disconnect["code"], 1001);
             assert_eq!(disconnect["reconnect"], true);
@@ -246,15 +291,27 @@ impl Listener {
         });
     }
 
-    fn poll(&mut self, wait_s: u32) {
-        let since = self.position.as_ref();
-        let since = since.map_or(String::new(), |since| format!("&since={since}"));
-        let request = self.get(&format!("{}?wait={wait_s}{since}", self.path), "");
+    fn ask(&mut self, wait_s: u32) {
+        let request = self.get(&self.target(Some(wait_s)), "");
         self.peer.send(request);
+    }
+
+    fn poll(&mut self, wait_s: u32) {
+        self.ask(wait_s);
+        self.read_answer();
+    }
+
+    fn read_answer(&mut self) {
         let Ok(answer) = self.peer.try_response() else {
             self.is_over = true;
             return;
         };
+        if answer.status == 409 {
+            assert_eq!(answer.header("connection"), Some("close"));
+            self.items.push_back(Item::TakenOver);
+            self.is_over = true;
+            return;
+        }
         self.position = answer.header("longwire-position").map(str::to_owned);
         if answer.status == 204 {
             return;
@@ -350,7 +407,26 @@ fn heartbeats(way: Way) {
     listener.expect(1, texts(1, 1));
 }
 
-fn drain(way: Way) {
+/// Who stops the server.
+#[derive(Clone, Copy)]
+enum Stop {
+    Signal,
+    Request,
+}
+
+impl Stop {
+    fn act(self, server: &Server) {
+        match self {
+            Self::Signal => server.terminate(),
+            Self::Request => {
+                let answer = server.request("POST", "/api/drain", "", b"{}");
+                assert_eq!(answer.status, 200);
+            }
+        }
+    }
+}
+
+fn drain(way: Way, stop: Stop) {
     let mut server = Server::with(&["drain.window_ms=100", "websocket.close_timeout_ms=1000"]);
     let mut listener = Listener::open(&server, way, "demo", None);
     if way == Way::Poll {
@@ -361,14 +437,16 @@ fn drain(way: Way) {
         wait_until("the poll waits", || {
             server.metrics().sum("longwire_subscriptions") >= 1.0
         });
-        server.terminate();
+        stop.act(&server);
         let answer = listener.peer.response();
         assert_eq!(answer.header("connection"), Some("close"));
+        let retry_s = answer.header("retry-after").expect("Retry-After");
+        assert!((1..=5).contains(&retry_s.parse().expect("seconds")));
         assert_eq!(answer.json()["publications"], serde_json::json!([]));
         assert_eq!(answer.header("longwire-position"), Some(&*position));
         listener.peer.expect_end();
     } else {
-        server.terminate();
+        stop.act(&server);
         let mut told = Vec::new();
         while let Some(item) = listener.next() {
             told.push(item);
@@ -377,13 +455,79 @@ fn drain(way: Way) {
         let expected = match way {
             Way::WebSocket => vec![Item::Close(1001)],
             Way::Subprotocol => vec![Item::Goodbye, Item::Close(1001)],
-            Way::Lines => vec![Item::Goodbye],
-            Way::Events | Way::Poll => vec![],
+            Way::Lines | Way::Events => vec![Item::Goodbye],
+            Way::Poll => vec![],
         };
         assert_eq!(told, expected);
+        assert_eq!(listener.retry_ms.is_some(), way == Way::Events);
     }
     drop(listener);
     assert_eq!(server.exit_status().code(), Some(0));
+}
+
+/// Comes as `session`; a poll waits when this returns.
+fn come(server: &Server, way: Way, session: &'static str) -> Listener {
+    let mut listener = Listener::open_as(server, way, "demo", None, Some(session));
+    if way == Way::Poll {
+        listener.ask(60);
+    }
+    wait_until_one_listens(server);
+    listener
+}
+
+fn wait_until_one_listens(server: &Server) {
+    wait_until("one connection is there", || {
+        server.metrics().sum("longwire_subscriptions") == 1.0
+    });
+}
+
+fn takeover(way: Way) {
+    const SESSION: &str = "0123456789-abcdef_takeover";
+    let server = Server::with(&["shards=2", "channels.client_publish=demo"]);
+    let mut older = come(&server, way, SESSION);
+    // Connections are spread over the shards.
+    for round in 0..8 {
+        let mut newer = come(&server, way, SESSION);
+        let mut told = Vec::new();
+        if way == Way::Poll {
+            older.read_answer();
+        }
+        while let Some(item) = older.next() {
+            told.push(item);
+        }
+        told.retain(|item| !matches!(item, Item::Stands { .. } | Item::Heartbeat));
+        let expected = match way {
+            Way::WebSocket => vec![Item::Close(4006)],
+            Way::Subprotocol => vec![Item::TakenOver, Item::Close(4006)],
+            Way::Events | Way::Lines | Way::Poll => vec![Item::TakenOver],
+        };
+        assert_eq!(told, expected);
+        // What the older one still does changes nothing.
+        if let Way::WebSocket | Way::Subprotocol = way {
+            let late = [
+                masked_frame(FIN | TEXT, b"late"),
+                masked_frame(FIN | CLOSE, &close_payload(1000, b"")),
+            ];
+            older.peer.offer(late.concat(), Delivery::Whole);
+        }
+        drop(older);
+        let first = round * 3 + 1;
+        publish(&server, first, first + 2);
+        if way == Way::Poll {
+            newer.read_answer();
+        }
+        newer.expect(first, texts(first, first + 2));
+        server.wait_for_closes("taken_over", (round + 1) as f64);
+        if way == Way::Poll {
+            newer.ask(60);
+            wait_until_one_listens(&server);
+        }
+        older = newer;
+    }
+    // A browser's event stream comes back by itself; it is told to stay away.
+    let id = "Accept: text/event-stream\r\nLast-Event-ID: taken-over\r\n";
+    let answer = server.request("GET", "/channels/demo", id, b"");
+    assert_eq!(answer.status, 204);
 }
 
 fn a_slow_reader(way: Way) {
@@ -401,7 +545,7 @@ fn a_slow_reader(way: Way) {
         if way == Way::Poll {
             let since = stopped.position.clone().expect("a position");
             let request = stopped.get(&format!("/channels/demo?wait=9&since={since}"), "");
-            stopped.peer.offer(request, crate::harness::Delivery::Whole);
+            stopped.peer.offer(request, Delivery::Whole);
         }
         published += 1;
         server.publish("demo", &body);
@@ -438,8 +582,18 @@ macro_rules! matrix {
             }
 
             #[test]
-            fn drain() {
-                super::drain(Way::$variant);
+            fn drain_by_a_signal() {
+                super::drain(Way::$variant, super::Stop::Signal);
+            }
+
+            #[test]
+            fn drain_by_a_request() {
+                super::drain(Way::$variant, super::Stop::Request);
+            }
+
+            #[test]
+            fn takeover() {
+                super::takeover(Way::$variant);
             }
 
             #[test]
@@ -456,4 +610,125 @@ matrix!(
     events: Events,
     lines: Lines,
     poll: Poll,
+);
+
+const CONNECT: &str = r#"{"id":1,"connect":{}}"#;
+const UNI_CONNECT: &str = r#"{"subs":{"demo":{}}}"#;
+
+/// A way to carry the Centrifuge protocol.
+enum Carrier {
+    /// A WebSocket at this path, the first message of its client, and what the last message says before the Close.
+    WebSocket(&'static str, &'static str, Option<&'static str>),
+    /// The body of a POST to this path, and what the last of the answer says.
+    Stream(&'static str, &'static str, &'static str),
+    /// SockJS by polls.
+    Polls,
+}
+
+const SHUTDOWN: &str = r#""disconnect":{"code":3001,"reason":"shutdown"}"#;
+const SOCKJS_SHUTDOWN: &str = r#"c[3001,"shutdown"]"#;
+
+fn farewell(carrier: Carrier, stop: Stop) {
+    let mut server = Server::with(&["drain.window_ms=100", "websocket.close_timeout_ms=1000"]);
+    match carrier {
+        Carrier::WebSocket(path, first, last) => {
+            let mut socket = server.websocket(path);
+            socket.send(FIN | TEXT, first);
+            let text = |frame: Frame| String::from_utf8(frame.payload).expect("UTF-8");
+            while !text(socket.frame()).contains("connect") {}
+            stop.act(&server);
+            let mut told = Vec::new();
+            let close = loop {
+                let frame = socket.frame();
+                match frame.first == FIN | CLOSE {
+                    true => break frame,
+                    false => told.push(text(frame)),
+                }
+            };
+            assert_eq!(
+                (close.close_code(), close.close_reason()),
+                (3001, "shutdown")
+            );
+            if let Some(last) = last {
+                assert!(
+                    told.last().is_some_and(|told| told.contains(last)),
+                    "{told:?}"
+                );
+            }
+        }
+        Carrier::Stream(path, body, retry) => {
+            let mut peer = server.connect();
+            peer.send(post(&server, path, body));
+            assert_eq!(peer.head().status, 200);
+            let mut told = Vec::new();
+            while !told.ends_with(b"\"connect\":") {
+                told.extend(peer.take(1).expect("a reply"));
+            }
+            stop.act(&server);
+            let (rest, _) = peer.read_to_end();
+            let rest = String::from_utf8(rest).expect("UTF-8");
+            assert!(rest.contains(SHUTDOWN) && rest.contains(retry), "{rest}");
+            assert!(rest.ends_with("\r\n0\r\n\r\n"), "{rest:?} is cut off");
+        }
+        Carrier::Polls => {
+            let session = "/connection/sockjs/000/a-session";
+            let mut peer = server.connect();
+            let mut xhr = || {
+                peer.send(post(&server, &format!("{session}/xhr"), ""));
+                peer.try_response()
+            };
+            assert_eq!(xhr().expect("an answer").text(), "o\n");
+            let commands = serde_json::json!([CONNECT]).to_string();
+            let sent = server.request(
+                "POST",
+                &format!("{session}/xhr_send"),
+                "",
+                commands.as_bytes(),
+            );
+            assert_eq!(sent.status, 204);
+            assert!(xhr().expect("an answer").text().contains("connect"));
+            stop.act(&server);
+            let last = xhr().expect("an answer").text();
+            assert_eq!(last, format!("{SOCKJS_SHUTDOWN}\n"));
+        }
+    }
+    assert_eq!(server.exit_status().code(), Some(0));
+}
+
+fn post(server: &Server, path: &str, body: &str) -> String {
+    let (host, length) = (server.host(), body.len());
+    format!("POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n{body}")
+}
+
+macro_rules! farewells {
+    ($($name:ident: $carrier:expr),* $(,)?) => { $(
+        mod $name {
+            use super::*;
+
+            #[test]
+            fn drain_by_a_signal() {
+                farewell($carrier, Stop::Signal);
+            }
+
+            #[test]
+            fn drain_by_a_request() {
+                farewell($carrier, Stop::Request);
+            }
+        }
+    )* };
+}
+
+farewells!(
+    centrifuge_websocket: Carrier::WebSocket("/connection/websocket", CONNECT, None),
+    http_stream: Carrier::Stream("/connection/http_stream", CONNECT, ""),
+    sse: Carrier::Stream("/connection/sse", CONNECT, "retry: "),
+    uni_websocket: Carrier::WebSocket("/connection/uni_websocket", UNI_CONNECT, None),
+    uni_http_stream: Carrier::Stream("/connection/uni_http_stream", UNI_CONNECT, ""),
+    uni_sse: Carrier::Stream("/connection/uni_sse", UNI_CONNECT, "retry: "),
+    sockjs_websocket: Carrier::WebSocket(
+        "/connection/sockjs/000/a-session/websocket",
+        r#"["{\"id\":1,\"connect\":{}}"]"#,
+        Some(SOCKJS_SHUTDOWN),
+    ),
+    sockjs_polls: Carrier::Polls,
 );

@@ -23,12 +23,12 @@ use std::time::Duration;
 use crate::Failure;
 use crate::args::CheckArgs;
 use crate::backoff::Backoff;
-use crate::clock::{cpu_seconds, now_ns, seconds_between};
+use crate::clock::{now_ns, seconds_between};
 use crate::interrupt::Interrupt;
 use crate::pace::Schedule;
 use crate::payload::PAYLOAD_BYTES_MIN;
 use crate::progress::Progress;
-use crate::report::{self, CheckReport, Observed};
+use crate::report::{self, CheckReport, Head, Observed};
 use crate::run::{Check, Run};
 use crate::sampler::Sampler;
 use crate::setup::prepare;
@@ -78,10 +78,12 @@ pub fn run(args: &CheckArgs) -> Result<bool, Failure> {
     conducted?;
     let totals = run.totals();
     let verdict = verdict::judge(&records);
+    let observed = Observed::new(&run, sampler.finish());
+    let mut head = Head::new("check", &run, 0.0, observed);
+    head.interrupted = interrupt.is_set();
+    head.ok = verdict.is_sound() && !head.interrupted;
     let report = CheckReport {
-        ok: verdict.is_sound() && !interrupt.is_set(),
-        interrupted: interrupt.is_set(),
-        url: run.target.to_string(),
+        head,
         seed,
         subscribers: run.connections(),
         channels: args.channels,
@@ -95,11 +97,9 @@ pub fn run(args: &CheckArgs) -> Result<bool, Failure> {
         connects: totals.connected,
         refused: totals.refused,
         verdict,
-        loadgen_cpu_seconds: cpu_seconds(),
-        observed: Observed::new(&run, sampler.finish()),
     };
     report::publish(&report, &args.common)?;
-    Ok(report.ok)
+    Ok(report.head.ok)
 }
 
 fn plan(args: &CheckArgs) -> Result<Run, String> {

@@ -3,19 +3,16 @@
 use serde::Serialize;
 
 use crate::check::Verdict;
-use crate::html::{Axis, Chart, Line};
+use crate::html::Chart;
 
-use super::{Lines, Observed, Report};
+use super::{Head, Lines, Report};
 
 /// What `check` found.
 #[derive(Clone, Debug, Serialize)]
 pub struct CheckReport {
-    /// Nothing is wrong.
-    pub ok: bool,
-    /// Ended early by ctrl-C.
-    pub interrupted: bool,
-    /// Where subscribers connected.
-    pub url: String,
+    /// What every report has.
+    #[serde(flatten)]
+    pub head: Head,
     /// Makes the same disturbances again.
     pub seed: u64,
     /// Subscribers.
@@ -43,29 +40,14 @@ pub struct CheckReport {
     /// What is wrong.
     #[serde(flatten)]
     pub verdict: Verdict,
-    /// CPU time of this program.
-    pub loadgen_cpu_seconds: f64,
-    /// What every command finds.
-    #[serde(flatten)]
-    pub observed: Observed,
 }
 
 impl Report for CheckReport {
-    fn title(&self) -> String {
-        format!("check {}", self.url)
+    fn head(&self) -> &Head {
+        &self.head
     }
 
-    fn is_ok(&self) -> bool {
-        self.ok
-    }
-
-    fn is_interrupted(&self) -> bool {
-        self.interrupted
-    }
-
-    fn lines(&self) -> Lines {
-        let mut lines = Lines::default();
-        lines.line("check", &self.url);
+    fn write(&self, lines: &mut Lines) {
         lines.line("seed", self.seed);
         let (subscribers, channels, seconds) = (self.subscribers, self.channels, self.seconds);
         lines.line(
@@ -114,20 +96,14 @@ impl Report for CheckReport {
                 lines.line("  such as", example);
             }
         }
-        lines.end(self.loadgen_cpu_seconds, self.ok, self.interrupted);
-        lines
     }
 
     fn charts(&self) -> Vec<Chart> {
-        let deliveries = self.observed.series.rate(|sample| sample.messages);
-        vec![Chart::over_time(
-            "Deliveries per second",
-            Axis::count("deliveries/s"),
-            vec![Line::new("deliveries", deliveries)],
-        )]
-    }
-
-    fn observed(&self) -> &Observed {
-        &self.observed
+        let observed = &self.head.observed;
+        vec![
+            observed.rate_chart("Deliveries per second", "deliveries/s", |sample| {
+                sample.messages
+            }),
+        ]
     }
 }

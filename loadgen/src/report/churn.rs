@@ -2,22 +2,17 @@
 
 use serde::Serialize;
 
-use crate::counters::Causes;
-use crate::html::{Axis, Chart, Line};
-use crate::latency::LatencySummary;
+use crate::html::Chart;
 use crate::series::{Series, slope};
 
-use super::{Connecting, Lines, Observed, Report, Stayers};
+use super::{Connecting, Head, Lines, Report, Returning, Stayers};
 
 /// What `churn` found.
 #[derive(Clone, Debug, Serialize)]
 pub struct ChurnReport {
-    /// Everything went as asked for.
-    pub ok: bool,
-    /// Ended early by ctrl-C.
-    pub interrupted: bool,
-    /// Where subscribers connected.
-    pub url: String,
+    /// What every report has.
+    #[serde(flatten)]
+    pub head: Head,
     /// How connecting went the first time.
     pub connecting: Connecting,
     /// Connections to replace per minute, in percent of all.
@@ -30,23 +25,15 @@ pub struct ChurnReport {
     pub back: u64,
     /// Connections that the server did not end after a Close frame.
     pub unclosed: u64,
-    /// TCP and WebSocket handshake of replacements.
-    pub reconnect_latency: Option<LatencySummary>,
     /// How the server's memory grew; `None` if the run was too short or the server did not say.
     pub growth: Option<Growth>,
     /// Growth per thousand replaced connections that is too much; `None` for no limit.
     pub max_growth_bytes: Option<f64>,
-    /// Attempts of replacements that failed, by cause.
-    pub refusals: Causes,
-    /// Connections that ended before they should, by cause.
-    pub lost: Causes,
+    /// How coming back went.
+    #[serde(flatten)]
+    pub returning: Returning,
     /// What those found that were never replaced.
     pub stayers: Stayers,
-    /// CPU time of this program.
-    pub loadgen_cpu_seconds: f64,
-    /// What every command finds.
-    #[serde(flatten)]
-    pub observed: Observed,
 }
 
 /// How the server's memory grew once it had settled.
@@ -81,11 +68,11 @@ impl Growth {
 impl ChurnReport {
     /// With its verdict.
     pub fn judged(mut self, interrupted: bool) -> Self {
-        self.interrupted = interrupted;
-        self.ok = self.connecting.is_complete()
+        self.head.interrupted = interrupted;
+        self.head.ok = self.connecting.is_complete()
             && self.back == self.replaced
             && self.unclosed == 0
-            && self.lost.total() == 0
+            && self.returning.lost.total() == 0
             && self.stayers.are_sound()
             && self.is_growth_within_limit();
         self
@@ -120,21 +107,11 @@ impl ChurnReport {
 }
 
 impl Report for ChurnReport {
-    fn title(&self) -> String {
-        format!("churn {}", self.url)
+    fn head(&self) -> &Head {
+        &self.head
     }
 
-    fn is_ok(&self) -> bool {
-        self.ok
-    }
-
-    fn is_interrupted(&self) -> bool {
-        self.interrupted
-    }
-
-    fn lines(&self) -> Lines {
-        let mut lines = Lines::default();
-        lines.line("churn", &self.url);
+    fn write(&self, lines: &mut Lines) {
         lines.connecting(&self.connecting);
         let (replaced, back, seconds) = (self.replaced, self.back, self.replace_seconds);
         lines.line(
@@ -144,36 +121,19 @@ impl Report for ChurnReport {
         if self.unclosed > 0 {
             lines.line("not ended by Close", self.unclosed);
         }
-        lines.latency("reconnect latency", self.reconnect_latency.as_ref());
-        self.write_growth(&mut lines);
-        lines.total_of("refused attempts", &self.refusals);
-        lines.total_of("lost connections", &self.lost);
-        self.stayers.write(&mut lines);
-        lines.end(self.loadgen_cpu_seconds, self.ok, self.interrupted);
-        lines
+        self.returning.write(lines);
+        self.write_growth(lines);
+        self.stayers.write(lines);
     }
 
     fn charts(&self) -> Vec<Chart> {
-        let replaced = self.observed.series.rate(|sample| sample.replaced);
+        let observed = &self.head.observed;
         vec![
-            Chart::over_time(
-                "Connections replaced per second",
-                Axis::count("replaced/s"),
-                vec![Line::new("replaced", replaced)],
-            ),
-            Chart::percentiles(
-                "Latency",
-                &[
-                    ("delivery before", self.stayers.calm_latency.as_ref()),
-                    ("delivery since", self.stayers.delivery_latency.as_ref()),
-                    ("reconnect", self.reconnect_latency.as_ref()),
-                ],
-            ),
+            observed.rate_chart("Connections replaced per second", "replaced/s", |sample| {
+                sample.replaced
+            }),
+            self.stayers.latency_chart(&self.returning),
         ]
-    }
-
-    fn observed(&self) -> &Observed {
-        &self.observed
     }
 }
 

@@ -3,21 +3,18 @@
 use serde::Serialize;
 
 use crate::counters::Causes;
-use crate::html::{Axis, Chart, Line};
+use crate::html::Chart;
 use crate::latency::LatencySummary;
 use crate::metrics_scrape::Snapshot;
 
-use super::{Connecting, Lines, Observed, Report};
+use super::{Connecting, Head, Lines, Report};
 
 /// What `echo` found.
 #[derive(Clone, Debug, Serialize)]
 pub struct EchoReport {
-    /// Everything went as asked for.
-    pub ok: bool,
-    /// Ended early by ctrl-C.
-    pub interrupted: bool,
-    /// Where it connected.
-    pub url: String,
+    /// What every report has.
+    #[serde(flatten)]
+    pub head: Head,
     /// How connecting went.
     pub connecting: Connecting,
     /// Payload size.
@@ -45,11 +42,6 @@ pub struct EchoReport {
     pub pings_answered: u64,
     /// What it cost the server; `None` if it did not say.
     pub server: Option<MessageCost>,
-    /// CPU time of this program.
-    pub loadgen_cpu_seconds: f64,
-    /// What every command finds.
-    #[serde(flatten)]
-    pub observed: Observed,
 }
 
 /// What messages cost the server.
@@ -74,21 +66,11 @@ impl MessageCost {
 }
 
 impl Report for EchoReport {
-    fn title(&self) -> String {
-        format!("echo {}", self.url)
+    fn head(&self) -> &Head {
+        &self.head
     }
 
-    fn is_ok(&self) -> bool {
-        self.ok
-    }
-
-    fn is_interrupted(&self) -> bool {
-        self.interrupted
-    }
-
-    fn lines(&self) -> Lines {
-        let mut lines = Lines::default();
-        lines.line("echo", &self.url);
+    fn write(&self, lines: &mut Lines) {
         lines.connecting(&self.connecting);
         let (size, in_flight) = (self.size_bytes, self.in_flight);
         let load = format!("{size} B messages, {in_flight} in flight per connection");
@@ -110,18 +92,12 @@ impl Report for EchoReport {
             let seconds = server.cpu_seconds;
             lines.line("server CPU", format_args!("{seconds:.2} s{each}"));
         }
-        lines.end(self.loadgen_cpu_seconds, self.ok, self.interrupted);
-        lines
     }
 
     fn charts(&self) -> Vec<Chart> {
-        let echoes = self.observed.series.rate(|sample| sample.messages);
+        let observed = &self.head.observed;
         vec![
-            Chart::over_time(
-                "Echoes per second",
-                Axis::count("echoes/s"),
-                vec![Line::new("echoes", echoes)],
-            ),
+            observed.rate_chart("Echoes per second", "echoes/s", |sample| sample.messages),
             Chart::percentiles(
                 "Latency",
                 &[
@@ -130,10 +106,6 @@ impl Report for EchoReport {
                 ],
             ),
         ]
-    }
-
-    fn observed(&self) -> &Observed {
-        &self.observed
     }
 }
 

@@ -3,22 +3,19 @@
 use serde::Serialize;
 
 use crate::counters::Causes;
-use crate::html::{Axis, Chart, Line};
+use crate::html::Chart;
 use crate::latency::LatencySummary;
 use crate::order::Verdict;
 use crate::worker::PositionTally;
 
-use super::{Connecting, Lines, Observed, Report, ServerWork};
+use super::{Connecting, Head, Lines, Report, ServerWork};
 
 /// What `fanout` found.
 #[derive(Clone, Debug, Serialize)]
 pub struct FanoutReport {
-    /// Everything went as asked for.
-    pub ok: bool,
-    /// Ended early by ctrl-C.
-    pub interrupted: bool,
-    /// Where subscribers connected.
-    pub url: String,
+    /// What every report has.
+    #[serde(flatten)]
+    pub head: Head,
     /// How connecting went.
     pub connecting: Connecting,
     /// Channels.
@@ -68,11 +65,6 @@ pub struct FanoutReport {
     pub server: Option<ServerWork>,
     /// What Centrifuge clients found by offsets and epochs; `None` with another protocol.
     pub positions: Option<PositionTally>,
-    /// CPU time of this program.
-    pub loadgen_cpu_seconds: f64,
-    /// What every command finds.
-    #[serde(flatten)]
-    pub observed: Observed,
 }
 
 impl FanoutReport {
@@ -89,53 +81,39 @@ impl FanoutReport {
 }
 
 impl Report for FanoutReport {
-    fn title(&self) -> String {
-        format!("fanout {}", self.url)
+    fn head(&self) -> &Head {
+        &self.head
     }
 
-    fn is_ok(&self) -> bool {
-        self.ok
-    }
-
-    fn is_interrupted(&self) -> bool {
-        self.interrupted
-    }
-
-    fn lines(&self) -> Lines {
-        let mut lines = Lines::default();
+    fn write(&self, lines: &mut Lines) {
         let Self {
             channels,
             publishers,
             size_bytes,
             ..
         } = self;
-        lines.line("fanout", &self.url);
         lines.connecting(&self.connecting);
         lines.line(
             "load",
             format_args!("{publishers} publishers, {channels} channels, {size_bytes} B payloads"),
         );
-        self.write_publishing(&mut lines);
-        self.write_check(&mut lines);
-        self.write_server(&mut lines);
+        self.write_publishing(lines);
+        self.write_check(lines);
+        self.write_server(lines);
         for failure in &self.failures {
             lines.line("failure", failure);
         }
         if let Some(positions) = &self.positions {
-            positions.write(&mut lines);
+            positions.write(lines);
         }
-        lines.end(self.loadgen_cpu_seconds, self.ok, self.interrupted);
-        lines
     }
 
     fn charts(&self) -> Vec<Chart> {
-        let deliveries = self.observed.series.rate(|sample| sample.messages);
+        let observed = &self.head.observed;
         vec![
-            Chart::over_time(
-                "Deliveries per second",
-                Axis::count("deliveries/s"),
-                vec![Line::new("deliveries", deliveries)],
-            ),
+            observed.rate_chart("Deliveries per second", "deliveries/s", |sample| {
+                sample.messages
+            }),
             Chart::percentiles(
                 "Latency",
                 &[
@@ -145,10 +123,6 @@ impl Report for FanoutReport {
                 ],
             ),
         ]
-    }
-
-    fn observed(&self) -> &Observed {
-        &self.observed
     }
 }
 
@@ -179,13 +153,7 @@ impl FanoutReport {
 
     fn write_check(&self, lines: &mut Lines) {
         let verdict = &self.verdict;
-        lines.line(
-            "lost",
-            format_args!(
-                "{} messages, on {} subscribers",
-                verdict.lost_messages, verdict.lost_subscribers
-            ),
-        );
+        lines.lost(verdict);
         lines.line(
             "duplicated",
             format_args!(
@@ -197,16 +165,12 @@ impl FanoutReport {
             "reordered",
             format_args!("{} subscribers", verdict.reordered_subscribers),
         );
-        for (label, count) in [
+        lines.counts(&[
             ("refused, yet seen", verdict.invented_subscribers),
             ("wrong channel", self.misdelivered_messages),
             ("offset not rising", self.offset_regressions),
             ("foreign messages", self.foreign_messages),
-        ] {
-            if count > 0 {
-                lines.line(label, format_args!("{count}"));
-            }
-        }
+        ]);
         lines.total_of("dropped", &self.dropped);
     }
 

@@ -4,21 +4,18 @@ use serde::Serialize;
 
 use crate::counters::Causes;
 use crate::heartbeat::Heartbeat;
-use crate::html::{Axis, Chart, Line};
+use crate::html::Chart;
 use crate::kernel::KernelCost;
 use crate::worker::PositionTally;
 
-use super::{BroadcastsReport, Connecting, Lines, Observed, Report, ServerMemory};
+use super::{BroadcastsReport, Connecting, Head, Lines, Report, ServerMemory};
 
 /// What `idle` found.
 #[derive(Clone, Debug, Serialize)]
 pub struct IdleReport {
-    /// Everything went as asked for.
-    pub ok: bool,
-    /// Ended early by ctrl-C.
-    pub interrupted: bool,
-    /// Where it connected.
-    pub url: String,
+    /// What every report has.
+    #[serde(flatten)]
+    pub head: Head,
     /// How connecting went.
     pub connecting: Connecting,
     /// CPU time of the server per connection made: accept, handshake and subscription; `None` if it did not say.
@@ -43,29 +40,14 @@ pub struct IdleReport {
     pub broadcasts: Option<BroadcastsReport>,
     /// What Centrifuge clients found by offsets and epochs; `None` with another protocol.
     pub positions: Option<PositionTally>,
-    /// CPU time of this program.
-    pub loadgen_cpu_seconds: f64,
-    /// What every command finds.
-    #[serde(flatten)]
-    pub observed: Observed,
 }
 
 impl Report for IdleReport {
-    fn title(&self) -> String {
-        format!("idle {}", self.url)
+    fn head(&self) -> &Head {
+        &self.head
     }
 
-    fn is_ok(&self) -> bool {
-        self.ok
-    }
-
-    fn is_interrupted(&self) -> bool {
-        self.interrupted
-    }
-
-    fn lines(&self) -> Lines {
-        let mut lines = Lines::default();
-        lines.line("idle", &self.url);
+    fn write(&self, lines: &mut Lines) {
         lines.connecting(&self.connecting);
         if let Some(us) = self.connect_cpu_us {
             let value = format_args!("{us:.1} us of the server each");
@@ -74,44 +56,36 @@ impl Report for IdleReport {
         let (held, seconds) = (self.held, self.held_seconds);
         lines.line("held", format_args!("{held} for {seconds:.1} s"));
         lines.total_of("lost", &self.lost);
-        self.write_heartbeat(&mut lines);
+        self.write_heartbeat(lines);
         if let Some(server) = &self.server {
             lines.server_memory(server);
         }
-        self.write_kernel(&mut lines);
+        self.write_kernel(lines);
         if let Some(bytes) = self.loadgen_rss_per_connection_bytes {
             let value = format_args!("{bytes:.0} B per connection");
             lines.line("loadgen memory", value);
         }
         if let Some(broadcasts) = &self.broadcasts {
-            broadcasts.write(&mut lines);
+            broadcasts.write(lines);
         }
         if let Some(positions) = &self.positions {
-            positions.write(&mut lines);
+            positions.write(lines);
         }
-        lines.end(self.loadgen_cpu_seconds, self.ok, self.interrupted);
-        lines
     }
 
     fn charts(&self) -> Vec<Chart> {
-        let pings = self.observed.series.rate(|sample| sample.pings);
+        let observed = &self.head.observed;
         let mut charts = vec![
             Chart::percentiles(
                 "Connect latency",
                 &[("connect", self.connecting.connect_latency.as_ref())],
             ),
-            Chart::over_time(
-                "Pings answered per second",
-                Axis::count("pings/s"),
-                vec![Line::new("pings", pings)],
-            ),
+            observed.rate_chart("Pings answered per second", "pings/s", |sample| {
+                sample.pings
+            }),
         ];
         charts.extend(self.broadcasts.iter().flat_map(BroadcastsReport::charts));
         charts
-    }
-
-    fn observed(&self) -> &Observed {
-        &self.observed
     }
 }
 

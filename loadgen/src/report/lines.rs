@@ -4,6 +4,7 @@ use std::fmt::{self, Display};
 
 use crate::counters::Causes;
 use crate::latency::LatencySummary;
+use crate::order::Verdict;
 
 use super::{Connecting, ServerMemory, Spread};
 
@@ -52,6 +53,24 @@ impl Lines {
             0 => self.line(label, 0),
             total => self.line(label, format_args!("{total}  ({causes})")),
         }
+    }
+
+    /// Adds those of some counts that are not 0.
+    pub fn counts(&mut self, counts: &[(&str, u64)]) {
+        for (label, count) in counts {
+            if *count > 0 {
+                self.line(label, count);
+            }
+        }
+    }
+
+    /// Adds what did not arrive.
+    pub fn lost(&mut self, verdict: &Verdict) {
+        let (messages, subscribers) = (verdict.lost_messages, verdict.lost_subscribers);
+        self.line(
+            "lost",
+            format_args!("{messages} messages, on {subscribers} subscribers"),
+        );
     }
 
     /// Adds how connecting went.

@@ -6,6 +6,7 @@ mod check;
 mod churn;
 mod echo;
 mod fanout;
+mod head;
 mod idle;
 mod lines;
 mod recovery;
@@ -17,10 +18,11 @@ pub use check::CheckReport;
 pub use churn::{ChurnReport, Growth};
 pub use echo::{EchoReport, MessageCost};
 pub use fanout::FanoutReport;
+pub use head::Head;
 pub use idle::IdleReport;
 pub use lines::Lines;
 pub use recovery::ReturnWork;
-pub use storm::{Stayers, StormReport};
+pub use storm::{Returning, Stayers, StormReport};
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -35,7 +37,7 @@ use crate::machine::Machine;
 use crate::metrics_scrape::Snapshot;
 use crate::run::Run;
 use crate::sampler::Sampled;
-use crate::series::Series;
+use crate::series::{Sample, Series};
 
 /// How connecting went.
 #[derive(Clone, Debug, Serialize)]
@@ -175,6 +177,12 @@ impl Observed {
         }
     }
 
+    /// The plot of a rate, in `unit`, of what was counted.
+    fn rate_chart(&self, title: &str, unit: &'static str, count: fn(&Sample) -> u64) -> Chart {
+        let rate = Line::new(unit.trim_end_matches("/s"), self.series.rate(count));
+        Chart::over_time(title, Axis::count(unit), vec![rate])
+    }
+
     /// The plots every command has.
     fn charts(&self) -> Vec<Chart> {
         let series = &self.series;
@@ -241,18 +249,22 @@ fn quoted(argument: String) -> String {
 
 /// What a command found, for programs and for people.
 pub trait Report: Serialize {
-    /// The command and where it connected.
-    fn title(&self) -> String;
-    /// True if everything that was asked for happened.
-    fn is_ok(&self) -> bool;
-    /// True if it was ended early by ctrl-C.
-    fn is_interrupted(&self) -> bool;
-    /// The figures, line by line.
-    fn lines(&self) -> Lines;
-    /// The plots.
+    /// What every report has.
+    fn head(&self) -> &Head;
+    /// Adds the figures that are the command's own, line by line.
+    fn write(&self, lines: &mut Lines);
+    /// The plots that are the command's own.
     fn charts(&self) -> Vec<Chart>;
-    /// What every command finds.
-    fn observed(&self) -> &Observed;
+
+    /// All figures, line by line.
+    fn lines(&self) -> Lines {
+        let head = self.head();
+        let mut lines = Lines::default();
+        lines.line(head.command, &head.url);
+        self.write(&mut lines);
+        lines.end(head.loadgen_cpu_seconds, head.ok, head.interrupted);
+        lines
+    }
 }
 
 /// Prints the summary, unless JSON goes to stdout, and writes the files that were asked for.
@@ -280,7 +292,8 @@ fn write_json(report: &impl Serialize, path: &Path) -> io::Result<()> {
 }
 
 fn html_page(report: &impl Report, args: &CommonArgs) -> String {
-    let observed = report.observed();
+    let head = report.head();
+    let observed = &head.observed;
     let mut charts = observed.charts();
     charts.extend(report.charts());
     let mut plan = Lines::default();
@@ -293,9 +306,9 @@ fn html_page(report: &impl Report, args: &CommonArgs) -> String {
     }
     plan.line("machine", &observed.machine);
     html::Page {
-        title: &report.title(),
-        ok: Some(report.is_ok()),
-        interrupted: report.is_interrupted(),
+        title: &format!("{} {}", head.command, head.url),
+        ok: Some(head.ok),
+        interrupted: head.interrupted,
         charts: &charts,
         tables: &[("Figures", &report.lines()), ("Plan and machine", &plan)],
     }

@@ -8,17 +8,14 @@ use crate::latency::LatencySummary;
 use crate::order::Verdict;
 use crate::worker::PositionTally;
 
-use super::{Connecting, Lines, Observed, Report, ReturnWork};
+use super::{Connecting, Head, Lines, Report, ReturnWork};
 
 /// What `storm` found.
 #[derive(Clone, Debug, Serialize)]
 pub struct StormReport {
-    /// Everything went as asked for.
-    pub ok: bool,
-    /// Ended early by ctrl-C.
-    pub interrupted: bool,
-    /// Where subscribers connected.
-    pub url: String,
+    /// What every report has.
+    #[serde(flatten)]
+    pub head: Head,
     /// How connecting went the first time.
     pub connecting: Connecting,
     /// The part of the connections that was to be cut.
@@ -31,14 +28,11 @@ pub struct StormReport {
     pub all_back_seconds: Option<f64>,
     /// From the cut until a connection was back, over all that came back.
     pub away: Option<LatencySummary>,
-    /// TCP and WebSocket handshake of those.
-    pub reconnect_latency: Option<LatencySummary>,
     /// Connections that came back per second: (seconds since the cut, per second).
     pub reconnects: Vec<(f64, f64)>,
-    /// Attempts to come back that failed, by cause.
-    pub refusals: Causes,
-    /// Connections that ended before they should, by cause.
-    pub lost: Causes,
+    /// How coming back went.
+    #[serde(flatten)]
+    pub returning: Returning,
     /// Publications on each channel while all that were cut stayed away.
     pub missed: Option<u32>,
     /// What it cost the server that they came back; `None` if it did not say.
@@ -47,11 +41,26 @@ pub struct StormReport {
     pub stayers: Stayers,
     /// What Centrifuge clients found by offsets and epochs; `None` with another protocol.
     pub positions: Option<PositionTally>,
-    /// CPU time of this program.
-    pub loadgen_cpu_seconds: f64,
-    /// What every command finds.
-    #[serde(flatten)]
-    pub observed: Observed,
+}
+
+/// How it went for connections that were made again.
+#[derive(Clone, Debug, Serialize)]
+pub struct Returning {
+    /// Their TCP and WebSocket handshakes.
+    pub reconnect_latency: Option<LatencySummary>,
+    /// Attempts that failed, by cause.
+    pub refusals: Causes,
+    /// Connections that ended before they should, by cause.
+    pub lost: Causes,
+}
+
+impl Returning {
+    /// Adds it, line by line.
+    pub fn write(&self, lines: &mut Lines) {
+        lines.latency("reconnect latency", self.reconnect_latency.as_ref());
+        lines.total_of("refused attempts", &self.refusals);
+        lines.total_of("lost connections", &self.lost);
+    }
 }
 
 /// What connections found that stayed while others went.
@@ -89,6 +98,18 @@ impl Stayers {
             && self.failures.is_empty()
     }
 
+    /// The plot of what deliveries took, and coming back.
+    pub fn latency_chart(&self, returning: &Returning) -> Chart {
+        Chart::percentiles(
+            "Latency",
+            &[
+                ("delivery before", self.calm_latency.as_ref()),
+                ("delivery since", self.delivery_latency.as_ref()),
+                ("reconnect", returning.reconnect_latency.as_ref()),
+            ],
+        )
+    }
+
     /// Adds what they found, line by line.
     pub fn write(&self, lines: &mut Lines) {
         let (stayed, lost) = (self.stayed, self.lost_connections);
@@ -103,23 +124,13 @@ impl Stayers {
         lines.latency("delivery before", self.calm_latency.as_ref());
         lines.latency("delivery since", self.delivery_latency.as_ref());
         let verdict = &self.verdict;
-        lines.line(
-            "lost",
-            format_args!(
-                "{} messages, on {} subscribers",
-                verdict.lost_messages, verdict.lost_subscribers
-            ),
-        );
-        for (label, count) in [
+        lines.lost(verdict);
+        lines.counts(&[
             ("duplicated", verdict.duplicated_messages),
             ("reordered", verdict.reordered_subscribers),
             ("refused, yet seen", verdict.invented_subscribers),
             ("wrong channel", self.misdelivered_messages),
-        ] {
-            if count > 0 {
-                lines.line(label, count);
-            }
-        }
+        ]);
         for failure in &self.failures {
             lines.line("failure", failure);
         }
@@ -129,10 +140,10 @@ impl Stayers {
 impl StormReport {
     /// With its verdict.
     pub fn judged(mut self, interrupted: bool) -> Self {
-        self.interrupted = interrupted;
-        self.ok = self.connecting.is_complete()
+        self.head.interrupted = interrupted;
+        self.head.ok = self.connecting.is_complete()
             && self.all_back_seconds.is_some()
-            && self.lost.total() == 0
+            && self.returning.lost.total() == 0
             && self.positions.is_none_or(|positions| positions.is_sound())
             && self.stayers.are_sound();
         self
@@ -140,21 +151,11 @@ impl StormReport {
 }
 
 impl Report for StormReport {
-    fn title(&self) -> String {
-        format!("storm {}", self.url)
+    fn head(&self) -> &Head {
+        &self.head
     }
 
-    fn is_ok(&self) -> bool {
-        self.ok
-    }
-
-    fn is_interrupted(&self) -> bool {
-        self.interrupted
-    }
-
-    fn lines(&self) -> Lines {
-        let mut lines = Lines::default();
-        lines.line("storm", &self.url);
+    fn write(&self, lines: &mut Lines) {
         lines.connecting(&self.connecting);
         let (cut, back) = (self.cut, self.back);
         lines.line("cut", format_args!("{cut} at once, by reset"));
@@ -174,18 +175,14 @@ impl Report for StormReport {
             format_args!("up to {:.0}/s", most.fold(0.0, f64::max)),
         );
         lines.latency("away", self.away.as_ref());
-        lines.latency("reconnect latency", self.reconnect_latency.as_ref());
-        lines.total_of("refused attempts", &self.refusals);
-        lines.total_of("lost connections", &self.lost);
+        self.returning.write(lines);
         if let Some(work) = &self.return_work {
-            work.write(&mut lines);
+            work.write(lines);
         }
-        self.stayers.write(&mut lines);
+        self.stayers.write(lines);
         if let Some(positions) = &self.positions {
-            positions.write(&mut lines);
+            positions.write(lines);
         }
-        lines.end(self.loadgen_cpu_seconds, self.ok, self.interrupted);
-        lines
     }
 
     fn charts(&self) -> Vec<Chart> {
@@ -195,18 +192,7 @@ impl Report for StormReport {
                 Axis::count("connections/s"),
                 vec![Line::new("reconnects", self.reconnects.clone())],
             ),
-            Chart::percentiles(
-                "Latency",
-                &[
-                    ("delivery before", self.stayers.calm_latency.as_ref()),
-                    ("delivery since", self.stayers.delivery_latency.as_ref()),
-                    ("reconnect", self.reconnect_latency.as_ref()),
-                ],
-            ),
+            self.stayers.latency_chart(&self.returning),
         ]
-    }
-
-    fn observed(&self) -> &Observed {
-        &self.observed
     }
 }

@@ -28,6 +28,7 @@ use crate::clock::now_ns;
 use crate::connect;
 use crate::counters::{Cause, Counters};
 use crate::last::LastReceipts;
+use crate::listen::Transport;
 use crate::order::SubscriberOrder;
 use crate::pace::Schedule;
 use crate::payload::Stamp;
@@ -272,6 +273,19 @@ impl Worker {
         Ok(())
     }
 
+    /// Takes what holds any number of messages, each with a stamp.
+    pub fn receive_any(
+        self: &Rc<Self>,
+        number: usize,
+        data: &[u8],
+        received_ns: u64,
+    ) -> Result<(), Cause> {
+        for stamp in Stamp::find_all(data) {
+            self.receive(number, Opcode::Text, &stamp.encode(0), received_ns)?;
+        }
+        Ok(())
+    }
+
     /// Takes a message of another server: what it says itself, or any number of publications.
     fn receive_from_rival(
         self: &Rc<Self>,
@@ -322,7 +336,7 @@ impl Worker {
     }
 
     /// Sends bytes on a connection.
-    fn send(self: &Rc<Self>, number: usize, bytes: &[u8]) -> Result<(), Cause> {
+    pub fn send(self: &Rc<Self>, number: usize, bytes: &[u8]) -> Result<(), Cause> {
         let sent = self.slots.borrow_mut().send(number, bytes)?;
         self.go_on(number, sent);
         Ok(())
@@ -419,7 +433,7 @@ impl Worker {
         let stream = Rc::new(opened.stream);
         self.slots.borrow_mut().fill(number, Rc::clone(&stream));
         let mut leftover = opened.leftover;
-        let mut session = Session::new(Rc::clone(self), stream, number);
+        let mut session = Session::new(Rc::clone(self), stream, number, opened.listener);
         let begun = match &self.run.centrifuge {
             Some(clients) => self.greet(clients, number, held),
             None => {
@@ -475,7 +489,8 @@ impl Worker {
     async fn close_all(self: &Rc<Self>, give_way: &GiveWay) {
         let code = CloseCode::Normal.code().to_be_bytes();
         for number in 0..self.share.connections {
-            if self.reply(number, Opcode::Close, &code).is_err() {
+            let is_http = self.run.transport != Transport::Websocket;
+            if is_http || self.reply(number, Opcode::Close, &code).is_err() {
                 self.slots.borrow().shut_down(number);
             }
             if number % SLICE == SLICE - 1 {

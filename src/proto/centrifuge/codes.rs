@@ -122,6 +122,8 @@ pub enum Disconnect {
     NotAvailable,
     /// 3509. Too many requests that failed.
     TooManyErrors,
+    /// 3600. A newer connection of the same device has taken over.
+    TakenOver,
     /// A code of the application's.
     Custom {
         /// 4000 to 4999.
@@ -164,6 +166,7 @@ impl Disconnect {
             Self::PermissionDenied => 3507,
             Self::NotAvailable => 3508,
             Self::TooManyErrors => 3509,
+            Self::TakenOver => 3600,
             Self::Custom { code, .. } => *code,
         }
     }
@@ -193,6 +196,7 @@ impl Disconnect {
             Self::PermissionDenied => "permission denied",
             Self::NotAvailable => "not available",
             Self::TooManyErrors => "too many errors",
+            Self::TakenOver => "taken over",
             Self::Custom { reason, .. } => reason,
         }
     }
@@ -244,6 +248,7 @@ mod tests {
         assert!(Disconnect::StateInvalidated.is_reconnect());
         assert!(!Disconnect::InvalidToken.is_reconnect());
         assert!(!Disconnect::TooManyErrors.is_reconnect());
+        assert!(!Disconnect::TakenOver.is_reconnect());
         assert!(Disconnect::custom(4499, "").is_reconnect());
         assert!(!Disconnect::custom(4500, "").is_reconnect());
     }

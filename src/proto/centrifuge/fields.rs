@@ -32,6 +32,9 @@ const fn always(number: u32, name: &'static str) -> Field {
     }
 }
 
+/// Of a [`SubscribeResult`]: its publications.
+pub(super) const RECOVERED: Field = field(7, "publications");
+
 /// Takes a message's fields in order. What is zero or empty is left out.
 pub(super) trait Fields {
     fn flag(&mut self, field: Field, value: bool);
@@ -43,6 +46,8 @@ pub(super) trait Fields {
     /// Written even if it is empty: that it is there says something.
     fn message(&mut self, field: Field, value: &impl Message);
     fn messages(&mut self, field: Field, values: &[impl Message]);
+    /// The same of messages that the format's `encode_one_of` has written.
+    fn written(&mut self, field: Field, values: &[u8]);
     /// Values by their keys.
     fn map<M: Message>(
         &mut self,
@@ -176,7 +181,7 @@ impl Message for SubscribeResult<'_> {
         out.unsigned(field(2, "ttl"), self.ttl.into());
         out.flag(field(3, "recoverable"), self.recoverable);
         out.string(field(6, "epoch"), self.epoch);
-        out.messages(field(7, "publications"), self.publications);
+        out.written(RECOVERED, self.publications);
         out.flag(field(8, "recovered"), self.recovered);
         out.unsigned(field(9, "offset"), self.offset);
         out.flag(field(10, "positioned"), self.positioned);

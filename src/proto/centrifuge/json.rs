@@ -116,6 +116,14 @@ pub(super) fn encode(out: &mut Vec<u8>, message: &impl Message) {
     out.push(b'}');
 }
 
+/// Appends one of several messages of a field that are to be [`Fields::written`].
+pub(super) fn encode_one_of(out: &mut Vec<u8>, message: &impl Message) {
+    if !out.is_empty() {
+        out.push(b',');
+    }
+    encode(out, message);
+}
+
 /// A JSON object that is being written.
 struct Object<'o> {
     out: &'o mut Vec<u8>,
@@ -203,6 +211,15 @@ impl Fields for Object<'_> {
             self.object(|object| value.write(object));
         }
         self.out.push(b']');
+    }
+
+    fn written(&mut self, field: Field, values: &[u8]) {
+        if !values.is_empty() {
+            self.name(field);
+            self.out.push(b'[');
+            self.out.extend_from_slice(values);
+            self.out.push(b']');
+        }
     }
 
     fn map<M: Message>(

@@ -178,6 +178,15 @@ pub fn encode_publication_push(
     encode_push(out, format, unidirectional, &Push { channel, event });
 }
 
+/// Appends one of the publications of a [`values::SubscribeResult`] to those before it. They are the same for all
+/// subscribers that lack them.
+pub fn append_recovered(out: &mut Vec<u8>, format: Format, publication: &PublicationRef<'_>) {
+    match format {
+        Format::Json => json::encode_one_of(out, publication),
+        Format::Protobuf => protobuf::encode_one_of(out, fields::RECOVERED, publication),
+    }
+}
+
 /// Appends data as the JSON format carries it: JSON without line feeds, text and base64 as strings.
 pub fn append_json(out: &mut Vec<u8>, data: PayloadRef<'_>) {
     json::write_payload(out, data);

@@ -62,6 +62,11 @@ pub(super) fn encode(out: &mut Vec<u8>, message: &impl Message) {
     message.write(&mut Writer(out));
 }
 
+/// Appends one of several messages of a field that are to be [`Fields::written`].
+pub(super) fn encode_one_of(out: &mut Vec<u8>, field: Field, message: &impl Message) {
+    Writer(out).nested(field, message);
+}
+
 fn size_of(message: &impl Message) -> usize {
     let mut size = Size(0);
     message.write(&mut size);
@@ -79,6 +84,8 @@ trait Wire {
     fn varint(&mut self, field: Field, value: u64);
     fn bytes(&mut self, field: Field, value: &[u8]);
     fn nested(&mut self, field: Field, value: &impl Message);
+    /// Whole fields.
+    fn raw(&mut self, fields: &[u8]);
 }
 
 impl Wire for Size {
@@ -93,6 +100,10 @@ impl Wire for Size {
     fn nested(&mut self, field: Field, value: &impl Message) {
         let size = size_of(value);
         self.0 += key_bytes(field) + encoded_len_varint(size as u64) + size;
+    }
+
+    fn raw(&mut self, fields: &[u8]) {
+        self.0 += fields.len();
     }
 }
 
@@ -116,6 +127,10 @@ impl Wire for Writer<'_> {
         encode_key(field.number, WireType::LengthDelimited, self.0);
         encode_varint(size_of(value) as u64, self.0);
         value.write(self);
+    }
+
+    fn raw(&mut self, fields: &[u8]) {
+        self.0.extend_from_slice(fields);
     }
 }
 
@@ -154,6 +169,10 @@ impl<W: Wire> Fields for W {
         for value in values {
             self.nested(field, value);
         }
+    }
+
+    fn written(&mut self, _: Field, values: &[u8]) {
+        self.raw(values);
     }
 
     fn map<M: Message>(

@@ -481,8 +481,9 @@ pub struct SubscribeResult<'a> {
     pub recoverable: bool,
     /// The stream's epoch.
     pub epoch: &'a str,
-    /// What was recovered, from old to new.
-    pub publications: &'a [PublicationRef<'a>],
+    /// What was recovered, from old to new, as [`append_recovered`](super::append_recovered) wrote it in the format
+    /// of the reply.
+    pub publications: &'a [u8],
     /// Nothing is missing.
     pub recovered: bool,
     /// Where `publications` begin: the client counts on from here.

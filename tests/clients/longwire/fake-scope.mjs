@@ -1,5 +1,12 @@
 // What a window has, with a clock that a test moves: timers, WebSockets and requests that do what the test says.
 
+/** What is asked for, and by which session: that is another each time. */
+function apart(text) {
+  const url = new URL(text), session = url.searchParams.get('session') ?? undefined;
+  url.searchParams.delete('session');
+  return { url: url.href, session };
+}
+
 export class FakeScope extends EventTarget {
   #now = 1000;
   #timers = new Map();
@@ -24,7 +31,7 @@ export class FakeScope extends EventTarget {
     const scope = this;
     this.WebSocket = class FakeWebSocket {
       constructor(url, protocol) {
-        Object.assign(this, { url, protocol, sent: [], isClosed: false });
+        Object.assign(this, { ...apart(url), protocol, sent: [], isClosed: false });
         scope.sockets.push(this);
       }
       send(text) { this.sent.push(text); }
@@ -49,7 +56,7 @@ export class FakeScope extends EventTarget {
 
   fetch(url, options) {
     return new Promise((resolve, reject) => {
-      this.requests.push({ url, ...options, resolve, reject, answer: (status, body = '', headers = {}) => resolve(new Response([204, 304].includes(status) ? null : body, { status, headers })) });
+      this.requests.push({ ...apart(url), ...options, resolve, reject, answer: (status, body = '', headers = {}) => resolve(new Response([204, 304].includes(status) ? null : body, { status, headers })) });
       options.signal?.addEventListener('abort', () => reject(options.signal.reason));
     });
   }

@@ -23,6 +23,7 @@ async function until(condition, what) {
 /** Passes bytes both ways until told to cut. */
 class CuttingProxy {
   #pairs = new Set();
+  #frozen = [];
   cuts = 0;
 
   listen() {
@@ -48,7 +49,19 @@ class CuttingProxy {
     }
   }
 
+  /** The server hears nothing more, not even an end; the client only that there is one. */
+  freeze() {
+    for (const pair of this.#pairs) {
+      const [client, upstream] = pair;
+      pair.forEach((socket) => socket.unpipe().removeAllListeners('close'));
+      this.#pairs.delete(pair);
+      this.#frozen.push(upstream);
+      client.resetAndDestroy();
+    }
+  }
+
   close() {
+    this.#frozen.forEach((socket) => socket.destroy());
     this.cut();
     this.listener.close();
   }
@@ -67,6 +80,13 @@ async function withSubscription(transport, name, use) {
     through.close();
     proxy.close();
   }
+}
+
+/** How many connections have ended for a newer one. */
+async function takenOver() {
+  const text = await (await fetch(new URL('metrics', server))).text();
+  const counts = text.matchAll(/^longwire_closes_total\{[^}]*reason="taken_over"[^}]*\} (\d+)/gm);
+  return [...counts].reduce((sum, [, count]) => sum + Number(count), 0);
 }
 
 const eachTransport = (name, test) => Object.fromEntries(TRANSPORTS.map((transport) => [`${transport}: ${name}`, () => test(transport)]));
@@ -104,6 +124,21 @@ await run('longwire.js and the server', {
     await until(() => messages.length === 2, 'heard again');
     assert.equal(messages[1].offset, offset);
   })),
+
+  ...Object.fromEntries(['websocket', 'sse', 'stream'].map((transport) => [
+    `${transport}: what is left of a connection ends when the next begins`,
+    () => withSubscription(transport, 'left', async ({ proxy, messages, gaps, publish }) => {
+      const before = await takenOver();
+      proxy.freeze();
+      await publish('after');
+      await until(() => messages.length === 1, 'heard');
+      for (const end = Date.now() + 15_000; await takenOver() === before;) {
+        assert.ok(Date.now() < end, 'the older connection is still there');
+        await sleep(50);
+      }
+      assert.deepEqual(gaps, []);
+    }),
+  ])),
 
   async 'a connection is asked, and answers'() {
     await withSubscription('websocket', 'probe', async ({ subscription }) => {

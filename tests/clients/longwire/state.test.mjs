@@ -433,6 +433,24 @@ test('long polls follow each other, never faster than the server holds them', as
   assert.equal(subscription.state, 'waiting');
 });
 
+test('a poll whose answer sends it away comes back when it is told to, over the same transport', async () => {
+  const scope = new FakeScope();
+  const { subscription, messages, events } = subscribe(scope, { transports: ['longpoll', 'shortpoll'] });
+  await scope.settle();
+  scope.request.answer(204, '', { 'Longwire-Position': 'e:4' });
+  await scope.settle();
+  scope.request.answer(200, poll(5, [publication(5)]), { ...JSON_TYPE, 'Retry-After': '3' });
+  await scope.settle();
+  assert.equal(messages().length, 1);
+  assert.equal(subscription.state, 'waiting');
+  assert.equal(events.at(-1).code, 1001);
+  await scope.advance(2999);
+  assert.equal(scope.requests.length, 2);
+  await scope.advance(5001);
+  assert.equal(scope.requests.length, 3);
+  assert.match(scope.request.url, /since=e%3A5&wait=0$/);
+});
+
 test('short polls keep the interval the server asks for, longer in the background', async () => {
   const scope = new FakeScope();
   const { subscription, messages } = subscribe(scope, { transports: ['shortpoll'] });
@@ -602,6 +620,46 @@ test('the server says how often its heart beats', async () => {
   assert.equal(scope.socket.sent.length, 0);
   await scope.advance(1);
   assert.equal(scope.socket.sent.length, 1);
+});
+
+test('each connection of a subscription takes over from the one before, but for a trial', async () => {
+  const scope = new FakeScope();
+  await open(scope);
+  const { session } = scope.socket;
+  assert.match(session, /^[0-9a-f-]{36}$/);
+  scope.socket.end();
+  await scope.advance(1000);
+  assert.equal(scope.socket.session, session);
+  const other = subscribe(scope, { transports: ['websocket', 'longpoll'] });
+  await scope.settle();
+  assert.notEqual(scope.socket.session, session);
+  scope.socket.end(); // the handshake came to nothing
+  await scope.advance(500);
+  assert.match(scope.request.session, /^[0-9a-f-]{36}$/);
+  scope.request.answer(200, poll(0), JSON_TYPE);
+  const { length } = scope.sockets;
+  await scope.advance(10_000);
+  assert.equal(scope.sockets.length, length + 1);
+  assert.equal(scope.socket.session, undefined);
+  other.subscription.close();
+});
+
+test('a connection that was taken over does not come back', async () => {
+  const farewell = { code: 4006, reason: 'taken over by a newer connection', reconnect: false };
+  const ways = {
+    websocket: (scope) => { scope.socket.say({ disconnect: farewell }); scope.socket.end(4006); },
+    sse: (scope) => scope.request.answer(200, `id: taken-over\nevent: longwire.taken_over\ndata: ${JSON.stringify({ disconnect: farewell })}\n\n`, { 'Content-Type': 'text/event-stream' }),
+    longpoll: (scope) => scope.request.answer(409, 'taken over by a newer connection'),
+  };
+  for (const [way, end] of Object.entries(ways)) {
+    const scope = new FakeScope();
+    const { subscription, events } = subscribe(scope, { transports: [way] });
+    await scope.settle();
+    end(scope);
+    await scope.settle();
+    assert.equal(subscription.state, 'closed', way);
+    assert.ok(events.some(({ name, retryInMs }) => name === 'disconnected' && retryInMs === undefined), way);
+  }
 });
 
 test('another network is a new chance for the better transport', async () => {
