@@ -108,7 +108,8 @@
 //!   `Core::ask_backend` (`src/shard/hooks.rs`), and so does what has expired (`Core::expire_client`).
 //! - **A call.** `HooksHandle::submit` puts it into the queue of the hooks' thread or says that it is full, and the client
 //!   waits for `Awaited::Hook`. Nothing else waits: its other commands go on being read, up to as many as may be
-//!   outstanding. Only while it is not known who the client is, they wait too, as `Awaited::Admission`.
+//!   outstanding. Only until the client is let in, and while a subscription to the same channel is being made,
+//!   they wait too, as `Awaited::Turn`.
 //! - **An outcome.** Every call has one. `Returns` (`src/shard/backend.rs`) puts it into the shard's inbox as
 //!   `Message::Hook`, by links of its own, and `Core::hook_answered` goes on where the command stopped. Without an answer
 //!   the client is told to try again: error 100, and 3004 while it connects.

@@ -372,11 +372,6 @@ fn settings_that_contradict_each_other_are_refused() {
             format!("rule.toml:4: {options}.auto_cache_recover = true: needs force_recovery_mode = \"cache\""),
         ),
         (
-            "[channel.without_namespace]\nallow_tags_filter = true\nallowed_delta_types = [\"fossil\"]\n",
-            format!("rule.toml:2: {options}.allow_tags_filter = true: does not go with \
-             allowed_delta_types = [\"fossil\"]; remove one of them"),
-        ),
-        (
             "[channel.without_namespace]\nconflate_by = \"symbol\"\n",
             format!("rule.toml:2: {options}.conflate_by = \"symbol\": needs slow_reader = \"keep_newest\""),
         ),

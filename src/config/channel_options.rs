@@ -75,7 +75,7 @@ macro_rules! channel_option_rows {
         allowed_delta_types: Vec<DeltaType> = Vec::new(), Kind::List(Item::DeltaType);
         /// Makes differences for every publication, not only where the publisher asks.
         delta_publish: bool = false, Kind::Flag;
-        /// Subscribers may filter publications by their tags; not together with differences.
+        /// Subscribers may filter publications by their tags; who does gets no differences.
         allow_tags_filter: bool = false, Kind::Flag;
         /// What data clients may publish; nothing = `channel.publication_data_format`.
         publication_data_format: DataFormat = DataFormat::Any, Kind::Choice(DataFormat::NAMES);

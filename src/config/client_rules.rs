@@ -269,10 +269,6 @@ fn check_recovery(place: &Place<'_>, options: &ChannelOptions) -> Result<(), Con
 }
 
 fn check_publications(place: &Place<'_>, options: &ChannelOptions) -> Result<(), ConfigError> {
-    if options.allow_tags_filter && options.allows_fossil() {
-        let problem = "does not go with allowed_delta_types = [\"fossil\"]; remove one of them";
-        return Err(place.refuse("allow_tags_filter", true, problem));
-    }
     if !options.conflate_by.is_empty() && options.slow_reader != SlowReader::KeepNewest {
         let problem = "needs slow_reader = \"keep_newest\"";
         return Err(place.refuse(

@@ -201,8 +201,10 @@ pub enum AnswerTo {
 pub struct Overview {
     /// Centrifuge clients.
     pub clients: u64,
-    /// Users, as far as they are on different shards counted once for each.
-    pub users: u64,
+    /// Users, by hashes of their names; together, once for each shard where they are.
+    pub user_hashes: Vec<u64>,
+    /// Users of shards that have too many connections to name their users; once for each such shard.
+    pub unnamed_users: u64,
     /// Subscriptions.
     pub subscriptions: u64,
     /// Channels that have subscribers on any shard.
@@ -212,10 +214,19 @@ pub struct Overview {
 }
 
 impl Overview {
+    /// How many users there are: each once, wherever its connections are, as far as they are named.
+    pub fn users(&self) -> u64 {
+        let mut hashes = self.user_hashes.clone();
+        hashes.sort_unstable();
+        hashes.dedup();
+        hashes.len() as u64 + self.unnamed_users
+    }
+
     /// Adds what another shard has.
     pub fn add(&mut self, other: Self) {
         self.clients += other.clients;
-        self.users += other.users;
+        self.user_hashes.extend(other.user_hashes);
+        self.unnamed_users += other.unnamed_users;
         self.subscriptions += other.subscriptions;
         self.subscribed_channels += other.subscribed_channels;
         self.channels.extend(other.channels);

@@ -156,6 +156,11 @@ impl Backend {
         self.choose(options.sub_refresh_proxy_enabled, name, self.sub_refresh)
     }
 
+    /// Whether there is anybody to hand calls on to.
+    pub(super) fn takes_rpc(&self) -> bool {
+        self.rpc.is_some() || !self.named.is_empty()
+    }
+
     /// Who answers calls, if `is_enabled` for them under the name `name`.
     pub(super) fn on_rpc(&self, is_enabled: bool, name: &str) -> Option<Endpoint> {
         self.choose(is_enabled, name, self.rpc)

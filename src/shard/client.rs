@@ -117,8 +117,25 @@ pub(super) enum Awaited {
     Hook(Hook),
     /// Keys that its token may be good by.
     Keys(Box<Command>),
-    /// To be let in: what this command may do depends on who the client is.
-    Admission(Box<Command>),
+    /// Its turn: until the client is let in, or has the subscription that it asked for before.
+    Turn(Deferred),
+}
+
+/// Something about a client that has to wait for what came before.
+pub(super) enum Deferred {
+    /// What it wants.
+    Command(Box<Command>),
+    /// It is to be taken out of this channel.
+    Leave(Box<str>),
+}
+
+impl Deferred {
+    fn channel(&self) -> Option<&str> {
+        match self {
+            Self::Command(command) => command.method.channel(),
+            Self::Leave(channel) => Some(channel),
+        }
+    }
 }
 
 /// A subscription that is being made.
@@ -139,8 +156,6 @@ pub(super) struct Wanted {
     pub filter: Option<Filter>,
     /// The channel in this shard's table, once it is there.
     pub local: Option<Key>,
-    /// The command by which the client has left already: it is followed when the subscription is made.
-    pub left_by: Option<u32>,
 }
 
 /// Yes or no.
@@ -151,6 +166,8 @@ pub(super) struct WantedFlags {
     /// Of what was missed, the newest is enough.
     pub latest_only: bool,
     pub rejects_unrecovered: bool,
+    /// The client, or the configuration for it, wants what was missed, whether or not that can be had.
+    pub wants_missed: bool,
     pub is_present: bool,
     pub is_announced: bool,
     /// The owner has been asked for what was missed.
@@ -204,15 +221,16 @@ pub(super) struct Subscribed {
 }
 
 impl Awaited {
-    /// Whether it is a subscription to the channel called `name` about which somebody is asked.
-    fn is_about(&self, name: &str) -> bool {
+    /// The channel of the subscription that this leads to.
+    fn subscribes_to(&self) -> Option<&str> {
         match self {
-            Self::Hook(Hook::Subscribe(_, request)) => request.channel == name,
+            Self::Subscribe(wanted) => Some(&wanted.channel),
+            Self::Hook(Hook::Subscribe(_, request)) => Some(&request.channel),
             Self::Keys(command) => match &command.method {
-                Method::Subscribe(request) => request.channel == name,
-                _ => false,
+                Method::Subscribe(request) => Some(&request.channel),
+                _ => None,
             },
-            _ => false,
+            _ => None,
         }
     }
 }
@@ -269,33 +287,24 @@ impl Client {
         Some(self.waiting.swap_remove(at).what)
     }
 
-    /// Whether it is not known yet who the client is, though it asked to be let in.
+    /// Whether it asked to be let in, and has no answer yet.
     pub fn awaits_admission(&self) -> bool {
-        self.waiting.iter().any(|waiting| match &waiting.what {
-            Awaited::Hook(Hook::Connect(..)) | Awaited::Takeover(_) | Awaited::Census(_) => true,
-            Awaited::Keys(command) => matches!(command.method, Method::Connect(_)),
-            _ => false,
-        })
+        self.progress == Progress::Connecting
     }
 
-    /// Takes out the commands that waited for it to be let in, in their order.
-    pub fn take_deferred(&mut self) -> Vec<Command> {
-        let is_deferred = |waiting: &mut Waiting| matches!(waiting.what, Awaited::Admission(_));
+    /// Takes out what waited for its turn, in order.
+    pub fn take_deferred(&mut self) -> Vec<Deferred> {
+        let is_deferred = |waiting: &mut Waiting| matches!(waiting.what, Awaited::Turn(_));
         let mut deferred: Vec<Waiting> = self.waiting.extract_if(.., is_deferred).collect();
         let newest = self.next_tag;
         deferred.sort_unstable_by_key(|waiting| waiting.tag.wrapping_sub(newest));
-        let commands = deferred
+        let turns = deferred
             .into_iter()
             .filter_map(|waiting| match waiting.what {
-                Awaited::Admission(command) => Some(*command),
+                Awaited::Turn(turn) => Some(turn),
                 _ => None,
             });
-        commands.collect()
-    }
-
-    /// Forgets that the backend was asked for a subscription to the channel called `name`.
-    pub fn forget_asked(&mut self, name: &str) {
-        self.waiting.retain(|waiting| !waiting.what.is_about(name));
+        turns.collect()
     }
 
     /// Takes out a subscription that waited only to hear of the channel at `local`.
@@ -306,15 +315,6 @@ impl Client {
     /// Takes out a subscription to the channel at `local` that is being made.
     pub fn take_wanted(&mut self, local: Key) -> Option<Box<Wanted>> {
         self.take_wanted_if(|wanted| wanted.local == Some(local))
-    }
-
-    /// A subscription to the channel called `name` that is being made.
-    pub fn wanted_mut(&mut self, name: &str) -> Option<&mut Wanted> {
-        let mut all = self.waiting.iter_mut();
-        all.find_map(|waiting| match &mut waiting.what {
-            Awaited::Subscribe(wanted) if *wanted.channel == *name => Some(&mut **wanted),
-            _ => None,
-        })
     }
 
     fn take_wanted_if(&mut self, is_meant: impl Fn(&Wanted) -> bool) -> Option<Box<Wanted>> {
@@ -331,11 +331,23 @@ impl Client {
 
     /// Whether a subscription to the channel called `name` is being made.
     pub fn is_subscribing(&self, name: &str) -> bool {
-        self.wanted().any(|wanted| *wanted.channel == *name)
-            || self
-                .waiting
-                .iter()
-                .any(|waiting| waiting.what.is_about(name))
+        self.subscribing().any(|channel| channel == name)
+    }
+
+    /// Channels to which subscriptions are being made.
+    pub fn subscribing(&self) -> impl Iterator<Item = &str> {
+        let all = self.waiting.iter();
+        all.filter_map(|waiting| waiting.what.subscribes_to())
+    }
+
+    /// Whether what comes now about the channel called `name` has to wait: for a subscription that is being made, and
+    /// for all that waits for it already.
+    pub fn is_engaged_in(&self, name: &str) -> bool {
+        let mut all = self.waiting.iter();
+        all.any(|waiting| match &waiting.what {
+            Awaited::Turn(turn) => turn.channel() == Some(name),
+            what => what.subscribes_to() == Some(name),
+        })
     }
 
     /// Whether what was missed in the channel at `local` has been asked for.
@@ -363,6 +375,21 @@ impl Client {
     pub fn subscription_mut(&mut self, channel: u32) -> Option<&mut ClientSubscription> {
         let mut all = self.subscriptions.iter_mut();
         all.find(|subscription| subscription.place.channel == channel)
+    }
+
+    /// A subscription goes on until `expires_s`, and others see `chan_info` of it, if that is not empty.
+    pub fn renew_subscription(&mut self, channel: u32, expires_s: u32, chan_info: Bytes) {
+        let own = Arc::clone(&self.info);
+        let Some(subscription) = self.subscription_mut(channel) else {
+            return;
+        };
+        subscription.expires_s = expires_s;
+        if !chan_info.is_empty() {
+            subscription.info = Some(Arc::new(ClientInfo {
+                chan_info,
+                ..ClientInfo::clone(&own)
+            }));
+        }
     }
 
     /// What few clients have.

@@ -15,14 +15,14 @@ use crate::proto::centrifuge::values::{
     ReplyError, SubscribePush, SubscribeResult,
 };
 use crate::proto::centrifuge::{
-    Command, Commands, Disconnect, ErrorCode, Method, PayloadKind, PayloadRef, Push, PushEvent,
-    Reply, ReplyResult, UnsubscribeCode, encode_push, encode_reply,
+    Command, Commands, Disconnect, ErrorCode, Format, Method, PayloadKind, PayloadRef, Push,
+    PushEvent, Reply, ReplyResult, UnsubscribeCode, encode_push, encode_reply,
 };
 use crate::proto::frame::Opcode;
 
 use super::Core;
 use super::asks::{AnswerTo, Ask, Question};
-use super::client::{Awaited, Client, Progress, Subscribed};
+use super::client::{Awaited, Client, Deferred, Progress, Subscribed};
 use super::inbox::{Asker, Message};
 use super::publish::{PublishOptions, Submission, Submitted};
 use super::scribe;
@@ -111,7 +111,8 @@ impl Core {
             return;
         };
         let (format, is_uni) = (client.format, client.is_uni);
-        if opcode != scribe::opcode_of(format) {
+        // Some libraries send whatever they send as binary.
+        if format == Format::Protobuf && opcode == Opcode::Text {
             return self.disconnect(key, &Disconnect::BadRequest, CloseReason::BadCommand);
         }
         if is_uni {
@@ -139,8 +140,8 @@ impl Core {
         command: Command,
         out: &mut Vec<u8>,
     ) -> Result<(), Disconnect> {
-        if self.awaits_admission(key, &command) {
-            return self.defer(key, command);
+        if self.awaits_turn(key, &command) {
+            return self.defer(key, Deferred::Command(Box::new(command)));
         }
         let id = command.id;
         let again = self.shared.backend.fetches_keys().then(|| command.clone());
@@ -153,26 +154,33 @@ impl Core {
         self.conclude(key, id, done, out)
     }
 
-    /// Whether what a command may do depends on who the client is, and that is being asked.
-    fn awaits_admission(&self, key: Key, command: &Command) -> bool {
-        let depends = !matches!(command.method, Method::Pong | Method::Connect(_));
-        depends && self.client(key).is_ok_and(Client::awaits_admission)
+    /// Whether a command has to wait until the client is let in, which it may ask for in the same message; or until a
+    /// subscription is made that what it may do depends on.
+    fn awaits_turn(&self, key: Key, command: &Command) -> bool {
+        if matches!(command.method, Method::Pong | Method::Connect(_)) {
+            return false;
+        }
+        let channel = command.method.channel();
+        self.client(key).is_ok_and(|client| {
+            client.awaits_admission()
+                || channel.is_some_and(|channel| client.is_engaged_in(channel))
+        })
     }
 
-    /// Lets a command wait until the client is let in.
-    fn defer(&mut self, key: Key, command: Command) -> Result<(), Disconnect> {
+    /// Lets something wait for what came before it.
+    pub(super) fn defer(&mut self, key: Key, turn: Deferred) -> Result<(), Disconnect> {
         let Ok(client) = self.client_mut(key) else {
             return Ok(());
         };
         if client.waiting.len() > COMMANDS_PER_FRAME_MAX {
             return Err(Disconnect::TooManyRequests);
         }
-        client.wait(Awaited::Admission(Box::new(command)));
+        client.wait(Awaited::Turn(turn));
         Ok(())
     }
 
-    /// Obeys what waited for the client to be let in.
-    fn obey_deferred(&mut self, key: Key) {
+    /// Does what waited for its turn, as far as that has come.
+    pub(super) fn obey_deferred(&mut self, key: Key) {
         let Ok(client) = self.client_mut(key) else {
             return;
         };
@@ -180,8 +188,16 @@ impl Core {
             return;
         }
         let mut out = Vec::new();
-        for command in client.take_deferred() {
-            if let Err(disconnect) = self.obey_command(key, command, &mut out) {
+        for turn in client.take_deferred() {
+            let done = match turn {
+                Deferred::Command(command) => self.obey_command(key, *command, &mut out),
+                Deferred::Leave(channel) => {
+                    self.say(key, &std::mem::take(&mut out));
+                    self.unsubscribe_ordered(key, &channel);
+                    Ok(())
+                }
+            };
+            if let Err(disconnect) = done {
                 self.say(key, &out);
                 let reason = CloseReason::of(&disconnect);
                 return self.disconnect(key, &disconnect, reason);
@@ -249,8 +265,6 @@ impl Core {
         let progress = self.client(key)?.progress;
         match (progress, &method) {
             (Progress::New, Method::Connect(_)) | (Progress::Connected, _) => {}
-            // Commands may follow the request to connect in the same frame.
-            (Progress::Connecting, _) if !matches!(method, Method::Connect(_)) => {}
             _ => return Err(Disconnect::BadRequest.into()),
         }
         match method {
@@ -296,7 +310,11 @@ impl Core {
         out: &mut Vec<u8>,
     ) -> Result<(), Refusal> {
         let options = self.checked_options(&request.channel)?;
-        let format = self.shared.config.channel.data_format(options);
+        let channels = &self.shared.config.channel;
+        let format = channels.data_format(options);
+        channels
+            .check_name(&request.channel, options)
+            .map_err(|_| ErrorCode::BadRequest)?;
         if request.kind != 0 {
             return Err(ErrorCode::NotAvailable.into());
         }
@@ -561,7 +579,7 @@ impl Core {
                 | Awaited::Census(_)
                 | Awaited::Hook(_)
                 | Awaited::Keys(_)
-                | Awaited::Admission(_),
+                | Awaited::Turn(_),
                 _,
             ) => {}
         }

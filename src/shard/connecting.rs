@@ -142,7 +142,10 @@ impl Core {
             info: claims.info.unwrap_or_default(),
             data: Bytes::new(),
             meta: claims.meta.unwrap_or_default(),
-            expire_at_s: claims.expire_at_s.unwrap_or(0),
+            expire_at_s: match limits.insecure {
+                true => 0,
+                false => claims.expire_at_s.unwrap_or(0),
+            },
             refreshes: true,
             device: claims.device.map(Box::from),
             subs: claims.subs,
@@ -323,6 +326,7 @@ impl Core {
             self.say(key, &out);
             self.release_held(key);
             self.say_id(key);
+            self.obey_deferred(key);
             self.resume(key);
         }
     }
@@ -356,7 +360,8 @@ impl Core {
             ttl: ttl_s(connecting.refresh_at_s, now_ms / 1000),
             data: (!connecting.data.is_empty()).then(|| PayloadRef::json(&connecting.data)),
             subs: &subs,
-            ping: match client.pings_by_frame {
+            // Who only listens is told, whatever its pings are.
+            ping: match client.pings_by_frame && !client.is_uni {
                 true => 0,
                 false => u32::from(client.ping_interval_s),
             },
@@ -433,6 +438,10 @@ impl Core {
         let expires_s = self.deadline_of(expire_at_s, grace_s);
         let client = self.client_mut(key)?;
         client.expires_s = expires_s;
+        if let Some(meta) = claims.meta {
+            client.rare_mut().meta = meta;
+        }
+        self.renew_info(key, &claims.info.unwrap_or_default());
         let result = RefreshResult {
             expires: expire_at_s != 0,
             ttl: ttl_s(expire_at_s, now_s),
@@ -486,9 +495,10 @@ impl Core {
         let expire_at_s = claims.expire_at_s.unwrap_or(0);
         let grace_s = self.shared.config.client.limits.expired_sub_close_delay_s;
         let expires_s = self.deadline_of(expire_at_s, grace_s);
-        if let Some(subscription) = self.client_mut(key)?.subscription_mut(local.slot) {
-            subscription.expires_s = expires_s;
-        }
+        let info = claims.subscription.info.unwrap_or_default();
+        let client = self.client_mut(key)?;
+        client.renew_subscription(local.slot, expires_s, info);
+        self.show_again(key, local.slot);
         let result = SubRefreshResult {
             expires: expire_at_s != 0,
             ttl: ttl_s(expire_at_s, now_s),

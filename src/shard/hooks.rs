@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use crate::auth::{Overrides, SubscriptionClaims};
 use crate::clock::unix_s;
 use crate::hooks::{CallId, HookCall, HookOutcome};
-use crate::hub::{ClientInfo, Framing, Key};
+use crate::hub::{Framing, Key};
 use crate::metrics::CloseReason;
 use crate::proto::centrifuge::values::{
     ConnectRequest, PublishRequest, RpcRequest, SubRefreshResult, SubscribeRequest,
@@ -227,8 +227,11 @@ impl Core {
         request: &RpcRequest,
     ) -> Result<(), Refusal> {
         let options = self.shared.config.rpc.resolve(&request.method);
-        let options = options.ok_or(ErrorCode::MethodNotFound)?;
         let backend = &self.shared.backend;
+        let options = options.ok_or(match backend.takes_rpc() {
+            true => ErrorCode::MethodNotFound,
+            false => ErrorCode::NotAvailable,
+        })?;
         let endpoint = backend.on_rpc(options.proxy_enabled, &options.proxy_name);
         let endpoint = endpoint.ok_or(ErrorCode::NotAvailable)?;
         let info = Arc::clone(&self.client(key)?.info);
@@ -421,15 +424,10 @@ impl Core {
             return;
         };
         client.expires_s = expires_s;
-        if !info.is_empty() {
-            client.info = Arc::new(ClientInfo {
-                conn_info: info,
-                ..ClientInfo::clone(&client.info)
-            });
-        }
         if let Some(meta) = &result.meta {
             client.rare_mut().meta = bytes_of(meta);
         }
+        self.renew_info(key, &info);
         let refresh = SubRefreshResult {
             expires: result.expire_at != 0,
             ttl: ttl_s(result.expire_at, unix_s()),
@@ -457,16 +455,8 @@ impl Core {
         let info = json_of(&result.info, &result.b64info).unwrap_or_default();
         let expires_s = self.deadline_of(result.expire_at, 0);
         if let Ok(client) = self.client_mut(key) {
-            let own = Arc::clone(&client.info);
-            if let Some(subscription) = client.subscription_mut(local.slot) {
-                subscription.expires_s = expires_s;
-                if !info.is_empty() {
-                    subscription.info = Some(Arc::new(ClientInfo {
-                        chan_info: info,
-                        ..ClientInfo::clone(&own)
-                    }));
-                }
-            }
+            client.renew_subscription(local.slot, expires_s, info);
+            self.show_again(key, local.slot);
         }
         self.resume(key);
         self.reschedule(key);
@@ -586,9 +576,10 @@ fn json_of(json: &Option<Box<RawValue>>, base64: &Option<Base64>) -> Result<Byte
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
+    use crate::config::{ChannelOptions, Config};
     use crate::proto::frame::Opcode;
     use crate::shard::client::Progress;
+    use crate::shard::inbox::Asker;
     use crate::shard::testing::with_cores;
 
     fn response(body: &str) -> HookOutcome {
@@ -657,6 +648,33 @@ mod tests {
             assert_eq!(waits.unwrap_or(0), 0);
         });
         told.unwrap()
+    }
+
+    #[test]
+    fn who_leaves_before_the_backend_lets_it_in_leaves_afterwards() {
+        let mut config = Config::default();
+        config.channel.without_namespace = ChannelOptions::default();
+        with_cores(1, config, |bed| {
+            let mut client = bed.websocket(0, "/connection/websocket");
+            let key = client.key;
+            let core = &mut bed.cores[0];
+            let waiting = core.client_mut(key).ok().unwrap();
+            waiting.progress = Progress::Connected;
+            let request = SubscribeRequest {
+                channel: "a".to_owned(),
+                ..SubscribeRequest::default()
+            };
+            let tag = waiting.wait(Awaited::Hook(Hook::Subscribe(2, Box::new(request))));
+            let unsubscribe = br#"{"id":3,"unsubscribe":{"channel":"a"}}"#;
+            core.receive_commands(key, Opcode::Text, unsubscribe);
+            assert!(!client.has_bytes());
+            let asker = Asker { session: key, tag };
+            let outcome = response(r#"{"result":{}}"#);
+            bed.cores[0].hook_answered(HookAnswer { asker, outcome });
+            assert_eq!(client.message(), br#"{"id":2,"subscribe":{}}"#);
+            assert_eq!(client.message(), br#"{"id":3,"unsubscribe":{}}"#);
+            assert_eq!(bed.cores[0].metrics.subscriptions.get(), 0);
+        });
     }
 
     #[test]

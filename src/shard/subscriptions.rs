@@ -96,7 +96,7 @@ impl Core {
         if self.is_subscribed(client, name) {
             return Err(ErrorCode::AlreadySubscribed.into());
         }
-        let channels = client.subscriptions.len() + client.waiting.len();
+        let channels = client.subscriptions.len() + client.subscribing().count();
         if channels >= config.client.limits.channel_limit as usize {
             return Err(ErrorCode::LimitExceeded.into());
         }
@@ -111,9 +111,7 @@ impl Core {
         }
         let filter = match &request.filter {
             None => None,
-            Some(_) if !options.allow_tags_filter || !request.delta.is_empty() => {
-                return Err(ErrorCode::BadRequest.into());
-            }
+            Some(_) if !options.allow_tags_filter => return Err(ErrorCode::BadRequest.into()),
             Some(node) => Some(Filter::compile(node.clone()).map_err(|_| ErrorCode::BadRequest)?),
         };
         Ok((options, filter))
@@ -246,7 +244,9 @@ impl Core {
         let recovers = request.recover || is_cache && options.auto_cache_recover;
         let since =
             (recoverable && recovers).then(|| Since::from_text(&request.epoch, request.offset));
-        let takes_deltas = request.delta == "fossil" && options.allows_fossil();
+        // A difference refers to the publication before, which a filter may have kept back.
+        let takes_deltas =
+            request.delta == "fossil" && options.allows_fossil() && request.filter.is_none();
         let client = self.client(key)?;
         let selection = Selection::default()
             .with_events(gets_events)
@@ -261,6 +261,7 @@ impl Core {
                 recoverable,
                 latest_only: is_cache,
                 rejects_unrecovered: request.rejects_unrecovered(),
+                wants_missed: request.recover || recoverable && recovers,
                 is_present: overrides.presence.unwrap_or(options.presence),
                 is_announced: announces,
                 ..WantedFlags::default()
@@ -271,7 +272,6 @@ impl Core {
             data: permit.data,
             filter: None,
             local: None,
-            left_by: None,
         })
     }
 
@@ -363,8 +363,7 @@ impl Core {
         out: &mut Vec<u8>,
     ) -> Result<(), Refusal> {
         let recovered = recovery.as_ref().is_some_and(|recovery| recovery.recovered);
-        let was_recovering = recovery.is_some();
-        if was_recovering && !recovered && wanted.flags.rejects_unrecovered {
+        if recovery.is_some() && !recovered && wanted.flags.rejects_unrecovered {
             return Err(ErrorCode::UnrecoverablePosition.into());
         }
         let encoding = self.claim_filter(&wanted)?;
@@ -430,7 +429,7 @@ impl Core {
             },
             publications,
             recovered,
-            was_recovering,
+            was_recovering: wanted.flags.wants_missed,
             flags: wanted.flags,
             // Not the client's concern, where the backend sees to it.
             expire_at_s: if is_refreshed { 0 } else { wanted.expire_at_s },
@@ -514,6 +513,22 @@ impl Core {
         self.tell_presence(local_slot, presence);
     }
 
+    /// Tells the owner of a channel what is to be seen of a client from now on, if anything is.
+    pub(super) fn show_again(&mut self, key: Key, local_slot: u32) {
+        let Ok(client) = self.client(key) else {
+            return;
+        };
+        let Some(subscription) = client.subscription(local_slot) else {
+            return;
+        };
+        let info = Arc::clone(subscription.info.as_ref().unwrap_or(&client.info));
+        let flags = WantedFlags {
+            is_present: subscription.is_present,
+            ..WantedFlags::default()
+        };
+        self.show(key, local_slot, info, flags, None);
+    }
+
     /// A channel a client waited for is heard now.
     pub(super) fn client_heard(&mut self, key: Key, local: Key) {
         loop {
@@ -535,6 +550,8 @@ impl Core {
             let origin = wanted.origin;
             self.refuse_wanted(key, origin, ErrorCode::Internal.into());
         }
+        self.obey_deferred(key);
+        self.resume(key);
     }
 
     /// The owner said what a client missed.
@@ -554,21 +571,17 @@ impl Core {
     }
 
     fn finish_wanted(&mut self, key: Key, wanted: Wanted, recovery: Option<Arc<Recovery>>) {
-        let (origin, local, left_by) = (wanted.origin, wanted.local, wanted.left_by);
+        let origin = wanted.origin;
         let mut out = Vec::new();
         let completed = self.complete_subscribe(key, wanted, recovery, &mut out);
         self.say(key, &out);
-        if let Some((local, id)) = local.zip(left_by) {
-            let mut out = Vec::new();
-            self.leave(key, local.slot);
-            self.reply(key, id, ReplyResult::Unsubscribe, &mut out);
-            self.say(key, &out);
-        }
         match completed {
             Err(refusal) => self.refuse_wanted(key, origin, refusal),
             Ok(()) if origin == Origin::Connect => self.finish_connecting(key),
-            Ok(()) => self.resume(key),
+            Ok(()) => {}
         }
+        self.obey_deferred(key);
+        self.resume(key);
     }
 
     fn refuse_wanted(&mut self, key: Key, origin: Origin, refusal: Refusal) {
@@ -577,7 +590,6 @@ impl Core {
                 let mut out = Vec::new();
                 self.refuse_command(key, id, refusal, &mut out);
                 self.say(key, &out);
-                self.resume(key);
             }
             Origin::Connect => self.finish_connecting(key),
             Origin::Order => {}
@@ -596,8 +608,7 @@ impl Core {
         }
     }
 
-    /// A client wants to leave a channel. That it is not there is no error. The reply comes later if it is only
-    /// being subscribed: after that to the command it takes back.
+    /// A client wants to leave a channel. That it is not there is no error.
     pub(super) fn command_unsubscribe(
         &mut self,
         key: Key,
@@ -608,14 +619,6 @@ impl Core {
         if name.is_empty() {
             return Err(Disconnect::BadRequest.into());
         }
-        let client = self.client_mut(key)?;
-        if let Some(wanted) = client.wanted_mut(name)
-            && wanted.left_by.is_none()
-        {
-            wanted.left_by = Some(id);
-            return Ok(());
-        }
-        client.forget_asked(name);
         if let Some(local) = self.local.find(name) {
             self.leave(key, local.slot);
         }
@@ -747,5 +750,187 @@ fn nothing_missed(position: Position) -> Recovery {
         recovered: true,
         publications: Vec::new(),
         position,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::auth::sign_hs256;
+    use crate::config::{ChannelOptions, Config, DeltaType};
+    use crate::proto::frame::{Opcode, encode_masked_frame};
+    use crate::shard::testing::{Bed, Client, with_cores};
+
+    /// Everybody may do everything.
+    fn config() -> Config {
+        let mut config = Config::default();
+        config.client.limits.insecure = true;
+        config.channel.without_namespace = ChannelOptions {
+            presence: true,
+            allow_tags_filter: true,
+            allowed_delta_types: vec![DeltaType::Fossil],
+            ..ChannelOptions::default()
+        };
+        config
+    }
+
+    /// A client of the first core, and a channel of the other.
+    fn with_client(test: impl FnOnce(&mut Bed, &mut Client, String)) {
+        with_cores(2, config(), |bed| {
+            let mut client = bed.websocket(0, "/connection/websocket");
+            send(
+                bed,
+                &mut client,
+                Opcode::Text,
+                &[json!({"id": 1, "connect": {}})],
+            );
+            assert_eq!(heard(&mut client, 1)[0]["id"], 1);
+            let channel = bed.channel_of(1);
+            test(bed, &mut client, channel);
+        });
+    }
+
+    /// Sends commands in one message. No other core hears of it yet.
+    fn send(bed: &mut Bed, client: &mut Client, opcode: Opcode, commands: &[Value]) {
+        let lines: Vec<String> = commands.iter().map(Value::to_string).collect();
+        let mut frame = Vec::new();
+        encode_masked_frame(
+            &mut frame,
+            opcode,
+            [1, 2, 3, 4],
+            lines.join("\n").as_bytes(),
+        );
+        bed.say(client, &frame);
+    }
+
+    /// The next `count` replies and pushes.
+    fn heard(client: &mut Client, count: usize) -> Vec<Value> {
+        let mut heard = Vec::new();
+        while heard.len() < count {
+            let message = client.message();
+            let lines = message.split(|byte| *byte == b'\n');
+            heard.extend(lines.map(|line| serde_json::from_slice::<Value>(line).unwrap()));
+        }
+        heard
+    }
+
+    #[test]
+    fn commands_about_a_channel_come_after_the_subscription_before_them() {
+        with_client(|bed, client, channel| {
+            let about = json!({ "channel": channel });
+            let publish = json!({"channel": channel, "data": 1});
+            let commands = [
+                json!({"id": 2, "subscribe": about}),
+                json!({"id": 3, "presence": about}),
+                json!({"id": 4, "unsubscribe": about}),
+                json!({"id": 5, "subscribe": about}),
+                json!({"id": 6, "publish": publish}),
+                json!({"id": 7, "unsubscribe": about}),
+                json!({"id": 8, "subscribe": about}),
+            ];
+            send(bed, client, Opcode::Text, &commands);
+            bed.pass_messages();
+            let replies = heard(client, commands.len());
+            let reply = |id: u32| replies.iter().find(|reply| reply["id"] == id).unwrap();
+            for id in [2, 4, 5, 7, 8] {
+                assert!(reply(id)["error"].is_null(), "{}", reply(id));
+            }
+            let present = reply(3)["presence"]["presence"].as_object().unwrap();
+            assert_eq!(present.len(), 1);
+            assert_eq!(bed.cores[0].metrics.subscriptions.get(), 1);
+        });
+    }
+
+    #[test]
+    fn who_is_let_in_hears_of_that_first() {
+        let mut config = config();
+        config.client.token.hmac_secret_key = "secret".to_owned();
+        with_cores(2, config, |bed| {
+            let mut client = bed.websocket(0, "/connection/websocket");
+            let claims = json!({"sub": "42", "channels": [bed.channel_of(1)]});
+            let token = sign_hs256("secret", &claims.to_string()).unwrap();
+            let commands = [
+                json!({"id": 1, "connect": {"token": token}}),
+                json!({"id": 2, "subscribe": {"channel": bed.channel_of(0)}}),
+                json!({"id": 3, "rpc": {"method": "m"}}),
+            ];
+            send(bed, &mut client, Opcode::Text, &commands);
+            assert!(!client.has_bytes());
+            bed.pass_messages();
+            let ids: Vec<Value> = heard(&mut client, 3)
+                .iter_mut()
+                .map(|reply| reply["id"].take())
+                .collect();
+            assert_eq!(ids, [1, 2, 3]);
+        });
+    }
+
+    #[test]
+    fn what_is_being_made_is_ended_when_it_is_there() {
+        for ended in [None, Some("")] {
+            with_client(|bed, client, channel| {
+                let subscribe = json!({"id": 2, "subscribe": {"channel": channel}});
+                send(bed, client, Opcode::Text, &[subscribe]);
+                let ended = ended.unwrap_or(&channel);
+                bed.cores[0].unsubscribe_ordered(client.key, ended);
+                bed.pass_messages();
+                let heard = heard(client, 2);
+                assert!(heard[0]["subscribe"].is_object(), "{}", heard[0]);
+                assert_eq!(heard[1]["push"]["unsubscribe"]["code"], 2000);
+                assert_eq!(bed.cores[0].metrics.subscriptions.get(), 0);
+            });
+        }
+    }
+
+    #[test]
+    fn who_cannot_recover_is_told_that_it_did_not() {
+        with_client(|bed, client, channel| {
+            let wish = json!({"channel": channel, "recover": true, "offset": 7});
+            send(
+                bed,
+                client,
+                Opcode::Text,
+                &[json!({"id": 2, "subscribe": wish})],
+            );
+            bed.pass_messages();
+            assert_eq!(
+                heard(client, 1)[0]["subscribe"],
+                json!({"was_recovering": true})
+            );
+        });
+    }
+
+    #[test]
+    fn differences_are_for_those_who_get_everything() {
+        with_client(|bed, client, channel| {
+            let all = json!({"channel": channel, "delta": "fossil"});
+            let filter = json!({"key": "k", "cmp": "eq", "val": "v"});
+            let some = json!({"channel": "other", "delta": "fossil", "tf": filter});
+            let commands = [
+                json!({"id": 2, "subscribe": all}),
+                json!({"id": 3, "subscribe": some}),
+            ];
+            send(bed, client, Opcode::Text, &commands);
+            bed.pass_messages();
+            let mut replies = heard(client, 2);
+            replies.sort_by_key(|reply| reply["id"].as_u64());
+            assert_eq!(replies[0]["subscribe"], json!({"delta": true}));
+            assert_eq!(replies[1]["subscribe"], json!({}));
+        });
+    }
+
+    #[test]
+    fn json_may_come_in_binary_messages() {
+        with_client(|bed, client, _| {
+            let commands = [
+                json!({"id": 2, "publish": {"channel": "é", "data": 1}}),
+                json!({"id": 3, "rpc": {"method": "nowhere:m"}}),
+            ];
+            send(bed, client, Opcode::Binary, &commands);
+            let replies = heard(client, 2);
+            assert_eq!(replies[0]["error"]["code"], 107, "not ASCII");
+            assert_eq!(replies[1]["error"]["code"], 108, "nobody takes calls");
+        });
     }
 }

@@ -28,6 +28,8 @@ impl Core {
             Some(Stage::WebSocket(websocket)) => {
                 if websocket.purpose == Purpose::SockJs {
                     self.close_sockjs(key, disconnect);
+                } else if self.client(key).is_ok_and(|client| client.is_uni) {
+                    self.push(key, "", PushEvent::Disconnect(disconnect));
                 }
                 self.close_with(key, disconnect.code(), disconnect.reason(), reason);
             }
@@ -115,7 +117,7 @@ impl Core {
     /// A client is let in: its pings begin.
     pub(super) fn begin_heartbeat(&mut self, key: Key) {
         let interval_s = self.heartbeat_of(key).ping_interval_s.max(1);
-        let first_ping_s = self.random.u32(1..=interval_s);
+        let first_ping_s = self.random.u32(interval_s.div_ceil(2)..=interval_s);
         let now_s = self.now_s();
         if let Some(session) = self.sessions.get_mut(key) {
             session.vitals = Vitals::new(now_s, first_ping_s);

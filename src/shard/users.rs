@@ -3,6 +3,8 @@
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::auth::RevocationsFull;
 use crate::clock::unix_ms;
 use crate::hub::{ClientInfo, Glob, Key};
@@ -14,7 +16,7 @@ use super::Core;
 use super::asks::{
     Action, AnswerTo, Order, Overview, Revocation, RevokedTokens, SubscribeOrder, Whom,
 };
-use super::client::{Client, Origin, Progress};
+use super::client::{Client, Deferred, Origin, Progress};
 use super::commands::ttl_s;
 use super::inbox::{Asker, Message};
 use super::subscriptions::Permit;
@@ -22,6 +24,9 @@ use super::whereabouts::Whereabouts;
 
 /// The tag of an order whose outcome nobody waits for.
 const UNANSWERED: u32 = u32::MAX;
+
+/// Connections whose users a shard names to be counted, at most: they are all looked at in one go.
+const NAMED_CONNECTIONS_MAX: usize = 32 * 1024;
 
 /// Finds the sessions of a user: five bytes for each.
 #[derive(Default)]
@@ -159,13 +164,30 @@ impl Core {
                 .filter(|(_, subscribers)| *subscribers > 0)
                 .collect()
         });
+        let (user_hashes, unnamed_users) = match pattern {
+            None if self.users.slots.len() <= NAMED_CONNECTIONS_MAX => (self.user_hashes(), 0),
+            _ => (Vec::new(), self.users.users),
+        };
         Overview {
             clients: self.users.clients,
-            users: self.users.users,
+            user_hashes,
+            unnamed_users,
             subscriptions: self.metrics.subscriptions.get(),
             subscribed_channels: self.owned.subscribed() as u64,
             channels: channels.unwrap_or_default(),
         }
+    }
+
+    /// The users of this shard, each once.
+    fn user_hashes(&self) -> Vec<u64> {
+        let users = self.users.slots.iter();
+        let users = users.filter_map(|slot| self.user_of(*slot));
+        let mut hashes: Vec<u64> = users
+            .map(|user| self.shared.channel_hash.hash_one(&*user))
+            .collect();
+        hashes.sort_unstable();
+        hashes.dedup();
+        hashes
     }
 
     /// Refuses tokens from now on, and ends the connections of the user whose they are. One that may have a newer
@@ -237,25 +259,37 @@ impl Core {
         }
     }
 
-    fn unsubscribe_ordered(&mut self, key: Key, channel: &str) {
-        let slots: Vec<u32> = match channel {
-            "" => match self.client(key) {
-                Ok(client) => client
-                    .subscriptions
-                    .iter()
-                    .map(|subscription| subscription.place.channel)
-                    .collect(),
-                Err(_) => Vec::new(),
-            },
+    /// Takes a client out of a channel, or out of all of them if the name is empty. Where it is only coming, it is
+    /// taken out when it is there.
+    pub(super) fn unsubscribe_ordered(&mut self, key: Key, channel: &str) {
+        let Ok(client) = self.client(key) else {
+            return;
+        };
+        let is_meant = |name: &&str| channel.is_empty() || *name == channel;
+        let coming: Vec<Box<str>> = client
+            .subscribing()
+            .filter(is_meant)
+            .map(Box::from)
+            .collect();
+        let there: Vec<u32> = match channel {
+            "" => client
+                .subscriptions
+                .iter()
+                .map(|one| one.place.channel)
+                .collect(),
             name => self
                 .local
                 .find(name)
+                .iter()
                 .map(|local| local.slot)
-                .into_iter()
                 .collect(),
         };
-        for slot in slots {
+        for slot in there {
             self.unsubscribe_by_server(key, slot, UnsubscribeCode::Server);
+        }
+        for channel in coming {
+            // Who has that much waiting is refused sooner or later anyway.
+            let _ = self.defer(key, Deferred::Leave(channel));
         }
     }
 
@@ -291,8 +325,9 @@ impl Core {
         let _ = self.try_server_side(key, &request, permit, Origin::Order);
     }
 
-    fn refresh_ordered(&mut self, key: Key, expired: bool, expire_at_s: i64, info: &bytes::Bytes) {
-        if expired {
+    fn refresh_ordered(&mut self, key: Key, expired: bool, expire_at_s: i64, info: &Bytes) {
+        let is_past = expire_at_s != 0 && expire_at_s <= unix_ms() / 1000;
+        if expired || is_past {
             let disconnect = Disconnect::ConnectionExpired;
             return self.disconnect(key, &disconnect, CloseReason::Expired);
         }
@@ -302,18 +337,45 @@ impl Core {
             return;
         };
         client.expires_s = expires_s;
-        if !info.is_empty() {
-            client.info = Arc::new(ClientInfo {
-                conn_info: info.clone(),
-                ..ClientInfo::clone(&client.info)
-            });
-        }
+        self.renew_info(key, info);
         let refresh = SubRefreshResult {
             expires: expire_at_s != 0,
             ttl: ttl_s(expire_at_s, unix_ms() / 1000),
         };
         self.push(key, "", PushEvent::Refresh(refresh));
         self.reschedule(key);
+    }
+}
+
+impl Core {
+    /// Changes what others see of a connection, in its channels too. Nothing changes if `conn_info` is empty.
+    pub(super) fn renew_info(&mut self, key: Key, conn_info: &Bytes) {
+        let Ok(client) = self.client_mut(key) else {
+            return;
+        };
+        if conn_info.is_empty() {
+            return;
+        }
+        let renewed = |info: &ClientInfo| {
+            Arc::new(ClientInfo {
+                conn_info: conn_info.clone(),
+                ..info.clone()
+            })
+        };
+        client.info = renewed(&client.info);
+        for subscription in &mut client.subscriptions {
+            if let Some(own) = &mut subscription.info {
+                *own = renewed(own);
+            }
+        }
+        let channels: Vec<u32> = client
+            .subscriptions
+            .iter()
+            .map(|subscription| subscription.place.channel)
+            .collect();
+        for channel in channels {
+            self.show_again(key, channel);
+        }
     }
 }
 

@@ -212,12 +212,22 @@ fn a_client_that_only_listens_gets_bare_pushes_of_what_it_may_hear() {
     socket.send(FIN | TEXT, request);
     let connect: Value = serde_json::from_slice(&socket.frame().payload).unwrap();
     assert_eq!(connect["connect"]["subs"], subs);
+    assert_eq!(connect["connect"]["ping"], 25);
     // Whatever else it says.
     socket.send(FIN | TEXT, "nothing");
     server.publish("demo", "7");
     let push = json!({"channel": "demo", "pub": {"data": 7}});
     assert_eq!(stream.line(), push);
     socket.expect_text(&push.to_string());
+}
+
+#[test]
+fn a_client_that_only_listens_is_told_why_it_is_disconnected() {
+    let server = Server::with(&["uni_websocket.enabled=true"]);
+    let mut socket = server.websocket("/connection/uni_websocket");
+    socket.send(FIN | TEXT, r#"{"token":"none"}"#);
+    socket.expect_text(r#"{"disconnect":{"code":3500,"reason":"invalid token"}}"#);
+    socket.expect_close(3500);
 }
 
 #[test]

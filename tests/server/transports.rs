@@ -628,6 +628,9 @@ enum Carrier {
 const SHUTDOWN: &str = r#""disconnect":{"code":3001,"reason":"shutdown"}"#;
 const SOCKJS_SHUTDOWN: &str = r#"c[3001,"shutdown"]"#;
 
+/// Of a header that makes a request longer than many others together, in bytes.
+const PADDING: usize = 7_000;
+
 fn farewell(carrier: Carrier, stop: Stop) {
     let mut server = Server::with(&["drain.window_ms=100", "websocket.close_timeout_ms=1000"]);
     match carrier {
@@ -687,8 +690,14 @@ fn farewell(carrier: Carrier, stop: Stop) {
             );
             assert_eq!(sent.status, 204);
             assert!(xhr().expect("an answer").text().contains("connect"));
+            // The next poll waits there when the server stops: what it has received says so.
+            let received = || server.metrics().sum("longwire_received_bytes_total");
+            let (before, padding) = (received(), "x".repeat(PADDING));
+            let poll = post(&server, &format!("{session}/xhr"), "");
+            peer.send(poll.replacen("\r\n", &format!("\r\nX-Padding: {padding}\r\n"), 1));
+            wait_until("the poll waits", || received() >= before + PADDING as f64);
             stop.act(&server);
-            let last = xhr().expect("an answer").text();
+            let last = peer.response().text();
             assert_eq!(last, format!("{SOCKJS_SHUTDOWN}\n"));
         }
     }

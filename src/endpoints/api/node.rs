@@ -49,7 +49,7 @@ impl ThisNode {
             "name": rustix::system::uname().nodename().to_string_lossy(),
             "version": env!("CARGO_PKG_VERSION"),
             "num_clients": overview.clients,
-            "num_users": overview.users,
+            "num_users": overview.users(),
             "num_subs": overview.subscriptions,
             "num_channels": overview.subscribed_channels,
             "uptime": self.uptime_s,

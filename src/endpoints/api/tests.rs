@@ -275,8 +275,8 @@ fn presence_channels_and_info_count_clients() {
             ],
             [3, 3, 1]
         );
-        // One on each shard, and another.
-        assert_eq!(node["num_users"], 3);
+        // One is on both shards.
+        assert_eq!(node["num_users"], 2);
         assert!(node["process"]["rss"].as_u64().unwrap() > 0);
         let [(first, _), ..] = &mut clients;
         first.socket.shutdown(std::net::Shutdown::Both).unwrap();
@@ -305,6 +305,25 @@ fn a_user_is_subscribed_and_unsubscribed() {
         assert_eq!(stats["num_clients"], 0, "overridden");
         result(bed, "unsubscribe", &json!({"user": "42"}));
         assert_eq!(heard(&mut one)["push"]["unsubscribe"]["code"], 2000);
+    });
+}
+
+#[test]
+fn what_changes_of_a_connection_is_seen_in_its_channels() {
+    with_api(|bed| {
+        let channel = bed.channel_of(1);
+        let (mut one, id) = connected(bed, 0, "42");
+        let subscribe = json!({"user": "42", "channel": channel, "info": {"c": 1}});
+        result(bed, "subscribe", &subscribe);
+        result(bed, "refresh", &json!({"user": "42", "info": {"n": 2}}));
+        let presence = result(bed, "presence", &json!({"channel": channel}));
+        let shown =
+            json!({"client": id, "user": "42", "conn_info": {"n": 2}, "chan_info": {"c": 1}});
+        assert_eq!(presence["presence"], json!({ &id: shown }));
+        assert!(heard(&mut one)["push"]["subscribe"].is_object());
+        assert!(heard(&mut one)["push"]["refresh"].is_object());
+        result(bed, "refresh", &json!({"user": "42", "expire_at": 5}));
+        assert_eq!(closed(&mut one).0, 3005);
     });
 }
 

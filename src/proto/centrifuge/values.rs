@@ -74,6 +74,28 @@ pub enum Method {
     SubRefresh(SubRefreshRequest),
 }
 
+impl Method {
+    /// The channel it is about, if it is about one.
+    pub fn channel(&self) -> Option<&str> {
+        match self {
+            Self::Subscribe(request) => Some(&request.channel),
+            Self::Publish(request) => Some(&request.channel),
+            Self::History(request) => Some(&request.channel),
+            Self::SubRefresh(request) => Some(&request.channel),
+            Self::Unsubscribe(request) | Self::Presence(request) | Self::PresenceStats(request) => {
+                Some(&request.channel)
+            }
+            Self::Pong
+            | Self::Unknown
+            | Self::Connect(_)
+            | Self::Ping
+            | Self::Send(_)
+            | Self::Rpc(_)
+            | Self::Refresh(_) => None,
+        }
+    }
+}
+
 /// The first thing a client says.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]

@@ -206,6 +206,27 @@ await run('centrifuge wire', {
     wire.close();
   },
 
+  async 'who comes and goes in one message comes and goes, in that order'() {
+    const name = channel();
+    const methods = ['subscribe', 'unsubscribe', 'subscribe', 'unsubscribe', 'subscribe'];
+    const wire = await Wire.connect();
+    wire.send(...methods.map((method, id) => ({ id: 10 + id, [method]: { channel: name } })));
+    for (const [id, method] of methods.entries()) {
+      const reply = JSON.parse(await wire.replyText());
+      assert.equal(reply.id, 10 + id);
+      assert.ok(reply[method], JSON.stringify(reply));
+    }
+    wire.close();
+  },
+
+  async 'who asks in vain for what it missed is told so'() {
+    const wire = await Wire.connect();
+    const name = channel('bare');
+    wire.send({ id: 7, subscribe: { channel: name, recover: true, offset: 9 } });
+    assert.equal(await wire.replyText(), '{"id":7,"subscribe":{"was_recovering":true}}');
+    wire.close();
+  },
+
   async 'errors have a code and a message, and say so if they are temporary'() {
     const wire = await Wire.connect();
     for (const [method, request, error] of [
