@@ -118,7 +118,6 @@ fn an_unknown_path_is_404() {
         "/nope",
         "/healthy",
         "/health/",
-        "/channels",
         "/api/",
         "/api/publish/nope",
         "//",

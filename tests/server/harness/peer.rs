@@ -1,6 +1,6 @@
 //! One TCP connection to the server, with patience instead of hanging, and HTTP answers read from it.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -35,7 +35,12 @@ pub struct Peer {
 
 impl Peer {
     pub fn connect(addr: SocketAddr) -> Self {
-        Self::from_stream(TcpStream::connect_timeout(&addr, PATIENCE).expect("connect"))
+        Self::try_connect(addr).expect("connect")
+    }
+
+    /// Where a refusal may come before the connection is there on this side.
+    pub fn try_connect(addr: SocketAddr) -> io::Result<Self> {
+        TcpStream::connect_timeout(&addr, PATIENCE).map(Self::from_stream)
     }
 
     /// Connects from another of this machine's own IPv4 addresses; every one in 127.0.0.0/8 is.
