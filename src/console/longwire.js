@@ -180,7 +180,7 @@ class Link {
       this.isProven ||= wait > 0;
       const retryS = Number(response.headers.get('Retry-After'));
       if (retryS) return { code: 1001, reason: 'closed', retryAfterMs: retryS * 1000 };
-      // What should wait and is answered at once must not be asked without end.
+      // No poll without end.
       if (holdS && (!wait || count || client.now() - askedAt > 1000)) continue;
       const pauseS = Number(response.headers.get('Poll-Interval')) || client.options.pollS;
       await this.pause(Math.min(pauseS * 1000 * (client.isHidden ? 4 : 1), HOUR_MS));
@@ -357,7 +357,7 @@ class Subscription {
   /** Returns how many publications a poll brings. @param {Link} link @param {any} body */
   _polled(link, { epoch, offset, recovered = true, publications = [] }) {
     const since = this.position;
-    // Without a position the answer has the latest publication, from before.
+    // Else it has the latest, from before.
     const news = since ? publications : [];
     if (!recovered || !since) this._subscribed(link, { epoch, offset: news.length ? news[0].offset - 1 : offset, recovered: false });
     else if (!link.openedAt || (epoch && epoch !== since.epoch)) this._subscribed(link, { epoch, offset, recovered });
@@ -509,7 +509,7 @@ class Subscription {
     if (!this.transport || !link || isOffline) return;
     if (link.ping) return this.#probe(link);
     if (link.kind === 'shortpoll') return link.wake?.();
-    // The others cannot ask; a new request brings what was missed.
+    // The others cannot ask.
     if (hint === 'visible' && link.kind !== 'longpoll') return now - (link.heardAt ?? 0) > heartbeatMs ? this.#probe(link) : undefined;
     this.#release(link);
     this.#schedule(jitter);
