@@ -538,11 +538,12 @@ impl Core {
         };
         self.wheel.cancel(key.slot);
         self.metrics.connections.sub(1);
-        self.metrics.closed(reason);
-        self.peer_log.closed(reason, self.clock.now_s());
+        // Before the reason is counted: whoever reads that finds nothing of the session any more.
         if let Some(outbox) = &session.outbox {
             self.metrics.outbox_bytes.sub(outbox.bytes() as u64);
         }
+        self.metrics.closed(reason);
+        self.peer_log.closed(reason, self.clock.now_s());
         self.leave_polled(key, &session.stage);
         match session.stage {
             session::Stage::Http(http) => self.count_request_bytes(http.held_bytes(), 0),

@@ -184,7 +184,7 @@ impl Core {
             deadline_s.min(token_s)
         };
         if self.sessions.get(key).is_none() {
-            return;
+            return self.forget_heard(key, heard);
         }
         let (subscription, position, several) = match heard {
             Heard::One(heard) => {

@@ -182,10 +182,20 @@ impl Core {
         });
         let is_full = opening.out.len() > OPENING_BYTES_MAX;
         if is_full && opening.is_poll() && known.recovered {
-            // It will be asked again from where it is, and hears nothing until then.
+            // It will be asked again from where it is, and hears nothing until then. The answer names it.
+            self.hold(local, key);
             return;
         }
-        let place = self.add_subscriber(local, key, encoding);
+        // What is beyond a page is for the next poll. What is published until this one is answered would come
+        // after a gap.
+        let is_page = opening.is_poll() && !known.publications.is_empty() && known.position != here;
+        let place = match is_page {
+            true => {
+                self.hold(local, key);
+                None
+            }
+            false => self.add_subscriber(local, key, encoding),
+        };
         if let Some(part) = opening.several.part_mut(slot) {
             part.place = place;
         }

@@ -396,6 +396,9 @@ impl Core {
             Dialogue::Plain { .. } | Dialogue::Several(_) | Dialogue::Receiver(_) => None,
         };
         let Some(session) = self.sessions.get_mut(key) else {
+            if let Some(heard) = heard {
+                self.forget_heard(key, heard);
+            }
             return;
         };
         session.vitals = Vitals::new(now_s, first_ping_s);
@@ -430,10 +433,20 @@ impl Core {
             Some(Stage::WebSocket(websocket)) => {
                 websocket.extras.get_or_insert_default().several = Some(several);
             }
-            _ => return,
+            // It ended with the head of its answer, when its channels were not yet its own.
+            _ => return self.leave_parts(key, *several),
         }
         if !out.is_empty() {
             self.send(key, out);
+        }
+    }
+
+    /// Gives up what a listener would have heard that is gone.
+    pub(super) fn forget_heard(&mut self, key: Key, heard: Heard) {
+        match heard {
+            // It may have been opened for this listener alone.
+            Heard::One(heard) => self.leave_if_empty(heard.local),
+            Heard::Several(opened) => self.leave_parts(key, opened.several),
         }
     }
 
@@ -448,7 +461,8 @@ impl Core {
             selection: Selection::default(),
         };
         if self.sessions.get(key).is_none() {
-            return;
+            // The channel may have been opened for it alone.
+            return self.leave_if_empty(local);
         }
         let subscription = self.add_subscriber(local, key, encoding);
         if let Some(session) = self.sessions.get_mut(key) {
