@@ -430,7 +430,8 @@ impl Core {
             Some(Stage::WebSocket(websocket)) => {
                 websocket.extras.get_or_insert_default().several = Some(several);
             }
-            _ => return,
+            // It ended with the head, and is in its channels already.
+            _ => return self.leave_parts(key, *several),
         }
         if !out.is_empty() {
             self.send(key, out);
@@ -448,7 +449,8 @@ impl Core {
             selection: Selection::default(),
         };
         if self.sessions.get(key).is_none() {
-            return;
+            // It ended with the head; the channel may have been opened for it alone.
+            return self.leave_if_empty(local);
         }
         let subscription = self.add_subscriber(local, key, encoding);
         if let Some(session) = self.sessions.get_mut(key) {
