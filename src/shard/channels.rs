@@ -302,13 +302,15 @@ impl Core {
         // Each is kept until the last one is served: one that ends at once must not take the channel
         // with it.
         let joining: Vec<Key> = channel.joining().to_vec();
-        for session in &joining {
-            self.heard(local, *session);
-        }
+        // Who waits for what it missed is let go with that. This is asked before anybody goes on, who
+        // may then wait for the same channel anew, and is let go of that by itself.
+        let mut served = joining.clone();
+        served.retain(|session| !self.awaits_history(*session, local));
         for session in joining {
-            if !self.awaits_history(session, local) {
-                self.let_go(local, session);
-            }
+            self.heard(local, session);
+        }
+        for session in served {
+            self.let_go(local, session);
         }
         self.leave_if_empty(local);
     }

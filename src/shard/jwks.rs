@@ -77,6 +77,7 @@ impl Core {
         if outstanding == 0 {
             return self.http_reply(key, http, &keys_not_available(), connection);
         }
+        self.count_request_bytes(0, request.bytes.len());
         http.deadline_s = self.now_s() + self.limits.body_pace.timeout_s;
         http.phase = Phase::AwaitKeys(Box::new(AwaitingKeys {
             request,
@@ -106,6 +107,7 @@ impl Core {
         let AwaitingKeys {
             request, otherwise, ..
         } = *awaiting;
+        self.count_request_bytes(request.bytes.len(), 0);
         self.answer_again(key, http, request, otherwise);
     }
 

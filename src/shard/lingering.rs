@@ -159,7 +159,8 @@ impl Core {
     /// A client has left for good.
     fn is_gone(&mut self, absent: &Absent) {
         let now_s = self.now_s();
-        if absent.is_present
+        // Earlier clients of a device may have been shown where the last one is not.
+        if (absent.is_present || absent.device.is_some())
             && let Some(channel) = self.owned.get_mut(absent.owned)
         {
             channel.presence_remove(&absent.shown.client, now_s);

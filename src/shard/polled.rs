@@ -170,6 +170,7 @@ impl Core {
             }));
         }
         self.metrics.connections.add(1);
+        self.ages.begin(key.slot, &mut self.random);
         self.polled.insert(id, key);
         self.reschedule(key);
         let mut frame = Vec::new();

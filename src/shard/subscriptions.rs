@@ -364,6 +364,10 @@ impl Core {
     ) -> Result<(), Refusal> {
         let recovered = recovery.as_ref().is_some_and(|recovery| recovery.recovered);
         if recovery.is_some() && !recovered && wanted.flags.rejects_unrecovered {
+            if let Some(local) = wanted.local {
+                // It may have been opened for this alone.
+                self.leave_if_empty(local);
+            }
             return Err(ErrorCode::UnrecoverablePosition.into());
         }
         let encoding = self.claim_filter(&wanted)?;

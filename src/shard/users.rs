@@ -288,8 +288,11 @@ impl Core {
             self.unsubscribe_by_server(key, slot, UnsubscribeCode::Server);
         }
         for channel in coming {
-            // Who has that much waiting is refused sooner or later anyway.
-            let _ = self.defer(key, Deferred::Leave(channel));
+            if let Err(disconnect) = self.defer(key, Deferred::Leave(channel)) {
+                // It is not to stay where it was taken out, however much it has waiting.
+                let reason = CloseReason::of(&disconnect);
+                return self.disconnect(key, &disconnect, reason);
+            }
         }
     }
 
