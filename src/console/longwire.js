@@ -262,7 +262,7 @@ class Subscription {
   /** @type {any} */ #timer;
   #dueAt = 0;
   #notBefore = 0;
-  session = crypto.randomUUID?.();
+  session = globalThis.crypto?.randomUUID?.();
 
   /** @param {Longwire} client @param {string} channel @param {Handlers & { since?: string | Position }} options */
   constructor(client, channel, { since, ...handlers }) {

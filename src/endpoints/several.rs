@@ -21,6 +21,8 @@ use super::publishing;
 
 /// The longest position over several channels. It comes back in the head of a request, which has a limit too.
 const CURSOR_BYTES_MAX: usize = 4096;
+/// Data in a poll's answer after which no further channel has any.
+const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 pub(super) fn admit(core: &mut Core, exchange: &Exchange<'_>) -> Result<(), Reply> {
     channels_of(core, exchange.request).map(|_| ())
@@ -159,9 +161,10 @@ fn short_poll(core: &mut Core, exchange: &Exchange<'_>, wishes: Vec<Wish>) -> An
             AnswerTo::Recovery(recovery) => Some(recovery),
             _ => None,
         });
-        let Some(recoveries) = recoveries.collect::<Option<Vec<Recovery>>>() else {
+        let Some(mut recoveries) = recoveries.collect::<Option<Vec<Recovery>>>() else {
             return Reply::text(503, "too many channels").with("Retry-After", "5");
         };
+        leave_for_the_next(&wishes, &mut recoveries);
         let positions: Vec<Position> = recoveries.iter().map(|known| known.position).collect();
         let tag = entity_tag(&hasher, &positions);
         let page = page(&wishes, &recoveries);
@@ -174,6 +177,22 @@ fn short_poll(core: &mut Core, exchange: &Exchange<'_>, wishes: Vec<Wish>) -> An
         };
         polled(reply, tag, interval_s)
     })
+}
+
+/// Keeps an answer within its bound: channels behind it are asked for again from where they are.
+fn leave_for_the_next(wishes: &[Wish], recoveries: &mut [Recovery]) {
+    let mut bytes = 0;
+    for (wish, known) in wishes.iter().zip(recoveries) {
+        if bytes > ANSWER_BYTES_MAX
+            && known.recovered
+            && let Some(since) = wish.since
+        {
+            known.publications.clear();
+            known.position.offset = since.offset;
+        }
+        let data = known.publications.iter().map(|one| one.data.len());
+        bytes += data.sum::<usize>();
+    }
 }
 
 /// Names what an answer says: the same positions, the same answer.

@@ -89,6 +89,8 @@ pub(super) struct Rare {
     pub headers: Vec<(String, String)>,
     /// Names the session in requests over other connections: nobody else knows it.
     pub session: Option<Box<str>>,
+    /// Bytes of commands that came by requests since nothing waited.
+    pub command_bytes: usize,
 }
 
 /// An answer a client waits for.

@@ -109,8 +109,18 @@ impl Core {
         opcode: Opcode,
         commands: &[u8],
     ) -> Emulation {
-        let waiting = self.client(key).map_or(0, |client| client.waiting.len());
-        if waiting >= COMMANDS_IN_FLIGHT_MAX {
+        let most_bytes = self.limits.outbox.hard_bytes;
+        let Ok(client) = self.client_mut(key) else {
+            return Emulation::Unknown;
+        };
+        let waiting = client.waiting.len();
+        let held = &mut client.rare_mut().command_bytes;
+        if waiting == 0 {
+            *held = 0;
+        }
+        *held += commands.len();
+        if waiting >= COMMANDS_IN_FLIGHT_MAX || (waiting > 0 && *held > most_bytes) {
+            *held -= commands.len();
             return Emulation::Busy;
         }
         let now_s = self.now_s();

@@ -1039,6 +1039,64 @@ mod tests {
     }
 
     #[test]
+    fn who_is_found_gone_when_its_channels_begin_leaves_nothing() {
+        everywhere(&Config::default(), |bed, channels, shard| {
+            for headers in [LINES, EVENTS] {
+                for count in [1, 2] {
+                    let mut client = bed.connect(shard);
+                    let request = get(&channels[..count], "", headers);
+                    bed.say(&mut client, request.as_bytes());
+                    let key = client.key;
+                    client.reset();
+                    settle(bed);
+                    if bed.cores[shard].sessions.get(key).is_some() {
+                        bed.receive_at(shard, key);
+                    }
+                    nothing_is_left(bed);
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn a_page_of_a_poll_is_not_followed_by_what_comes_behind_a_gap() {
+        let mut config = Config::default();
+        config.client.limits.recovery_max_publication_limit = 2;
+        with_cores(2, config, |bed| {
+            let channels = [bed.channel_of(0), bed.channel_of(1)];
+            for number in 1..=5 {
+                publish(bed, &channels[0], &number.to_string());
+            }
+            let mut first = ask(bed, 0, &get(&channels, "&wait=0", ""));
+            let head = first.head();
+            let position = head.split("Longwire-Position: ").nth(1).unwrap();
+            let position = position.split("\r\n").next().unwrap();
+            let start = position.replacen(":5", ":0", 1);
+            let mut client = bed.connect(0);
+            let request = get(&channels, &format!("&wait=60&since={start}"), "");
+            bed.say(&mut client, request.as_bytes());
+            // While the other channel's owner is asked.
+            let mut publisher = bed.connect(0);
+            let post = format!(
+                "POST /channels/{} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\n6",
+                channels[0]
+            );
+            bed.say(&mut publisher, post.as_bytes());
+            assert_eq!(publisher.response().0, 200);
+            while bed.cores[0].fan_out() {}
+            settle(bed);
+            let head = client.head();
+            let told = json_after(&mut client, &head);
+            let data = told["publications"].as_array().unwrap().iter();
+            assert!(
+                data.map(|one| &one["data"]).eq([&json!(1), &json!(2)]),
+                "{told}"
+            );
+            assert_eq!(told["channels"][&channels[0]]["offset"], 2, "{told}");
+        });
+    }
+
+    #[test]
     fn a_websocket_needs_the_subprotocol() {
         everywhere(&Config::default(), |bed, channels, shard| {
             let path = format!("/channels?channel={}&channel={}", channels[0], channels[1]);
