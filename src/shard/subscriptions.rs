@@ -937,4 +937,74 @@ mod tests {
             assert_eq!(replies[1]["error"]["code"], 108, "nobody takes calls");
         });
     }
+
+    /// Every channel that was opened is given up again, at its owner too.
+    fn nothing_is_open(bed: &mut Bed) {
+        bed.pass_messages();
+        for core in &bed.cores {
+            assert_eq!(core.local.len(), 0);
+            assert_eq!(core.metrics.subscriptions.get(), 0);
+        }
+    }
+
+    fn recover(channel: &str, flag: i64) -> Value {
+        json!({"channel": channel, "recover": true, "epoch": "x", "offset": 0, "flag": flag})
+    }
+
+    #[test]
+    fn a_channel_taken_back_and_wanted_again_is_let_go_with_its_client() {
+        let mut config = config();
+        config.channel.without_namespace = ChannelOptions {
+            history_size: 10,
+            history_ttl_s: 60,
+            force_recovery: true,
+            ..ChannelOptions::default()
+        };
+        with_cores(2, config, |bed| {
+            let mut client = bed.websocket(0, "/connection/websocket");
+            let connect = json!({"id": 1, "connect": {}});
+            send(bed, &mut client, Opcode::Text, &[connect]);
+            heard(&mut client, 1);
+            let channel = bed.channel_of(1);
+            let commands = [
+                json!({"id": 2, "subscribe": {"channel": channel}}),
+                json!({"id": 3, "unsubscribe": {"channel": channel}}),
+                json!({"id": 4, "subscribe": recover(&channel, 0)}),
+            ];
+            send(bed, &mut client, Opcode::Text, &commands);
+            bed.pass_messages();
+            let replies = heard(&mut client, 3);
+            assert!(replies.iter().all(|reply| reply["error"].is_null()));
+            assert_eq!(bed.cores[0].metrics.subscriptions.get(), 1);
+            let key = client.key;
+            client.reset();
+            bed.receive_at(0, key);
+            nothing_is_open(bed);
+        });
+    }
+
+    #[test]
+    fn a_subscription_that_must_recover_and_cannot_leaves_no_channel_open() {
+        let mut config = config();
+        config.channel.without_namespace = ChannelOptions {
+            history_size: 10,
+            history_ttl_s: 60,
+            force_recovery: true,
+            ..ChannelOptions::default()
+        };
+        with_cores(2, config, |bed| {
+            let mut client = bed.websocket(0, "/connection/websocket");
+            let connect = json!({"id": 1, "connect": {}});
+            send(bed, &mut client, Opcode::Text, &[connect]);
+            heard(&mut client, 1);
+            for owner in [0, 1] {
+                let subscribe = recover(&bed.channel_of(owner), 2);
+                let command = json!({"id": 2, "subscribe": subscribe});
+                send(bed, &mut client, Opcode::Text, &[command]);
+                bed.pass_messages();
+                assert_eq!(heard(&mut client, 1)[0]["error"]["code"], 112);
+                nothing_is_open(bed);
+            }
+        });
+    }
 }
