@@ -21,7 +21,7 @@ use super::scribe::payload;
 use super::session::Stage;
 use super::several::Several;
 use super::upgrade::{Heard, HeardOne, Listen};
-use super::{Core, Reply};
+use super::{Core, Headers, Reply};
 
 /// Names the position an answer to a poll leads to, as `epoch:offset`.
 pub const POSITION_HEADER: &str = "Longwire-Position";
@@ -42,7 +42,8 @@ const NOWHERE: Position = Position::UNKNOWN;
 
 /// A connection whose request waits for a publication: what is needed to go on with it.
 pub(super) struct PollStage {
-    answer_headers: Box<[(&'static str, String)]>,
+    /// `None` for [`usual_headers`]: most polls, and 64 bytes less.
+    answer_headers: Option<Box<[(&'static str, String)]>>,
     /// Up to where the client has everything.
     position: Position,
     /// Received meanwhile: the next requests.
@@ -60,6 +61,11 @@ pub(super) struct PollStage {
 }
 
 const _: () = assert!(size_of::<PollStage>() <= 96);
+
+/// What an answer has that no page of another origin is to read.
+fn usual_headers() -> Headers {
+    vec![("Vary", "Origin".to_owned())]
+}
 
 /// What a poll is answered.
 pub struct Page<'a> {
@@ -199,7 +205,8 @@ impl Core {
         if let Some(session) = self.sessions.get_mut(key) {
             session.subscription = subscription;
             session.stage = Stage::Poll(Box::new(PollStage {
-                answer_headers: http.answer_headers.into(),
+                answer_headers: (http.answer_headers != usual_headers())
+                    .then(|| http.answer_headers.into()),
                 position,
                 input: http.input.into_iter().collect(),
                 served: http.served,
@@ -363,7 +370,9 @@ impl PollStage {
             input: self.input.into_iter().collect(),
             served: self.served,
             client: self.client,
-            answer_headers: self.answer_headers.into_vec(),
+            answer_headers: self
+                .answer_headers
+                .map_or_else(usual_headers, <[_]>::into_vec),
             is_last: self.is_last,
             connection: self.connection,
             ..HttpStage::new(self.peer, self.is_proxy, false, self.deadline_s)

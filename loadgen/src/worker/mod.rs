@@ -485,12 +485,14 @@ impl Worker {
         self.counters().failed.add(1);
     }
 
-    /// Sends a Close frame on every open connection.
+    /// Sends a Close frame on every open connection, or resets it.
     async fn close_all(self: &Rc<Self>, give_way: &GiveWay) {
         let code = CloseCode::Normal.code().to_be_bytes();
         for number in 0..self.share.connections {
-            let is_http = self.run.transport != Transport::Websocket;
-            if is_http || self.reply(number, Opcode::Close, &code).is_err() {
+            if self.run.transport != Transport::Websocket {
+                // There is no Close; to end first in order would keep the port in TIME_WAIT.
+                self.slots.borrow_mut().reset(number);
+            } else if self.reply(number, Opcode::Close, &code).is_err() {
                 self.slots.borrow().shut_down(number);
             }
             if number % SLICE == SLICE - 1 {
