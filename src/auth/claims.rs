@@ -13,6 +13,9 @@ const SECONDS_MAX: i64 = 253_402_300_799;
 /// The longest name of a device.
 pub const DEVICE_BYTES_MAX: usize = 128;
 
+/// The longest interval between pings that a token may ask for, in seconds.
+pub const PING_INTERVAL_S_MAX: u16 = 3600;
+
 /// Why claims are refused: the claim, or what is wrong with it.
 pub(super) type Refusal = &'static str;
 
@@ -28,6 +31,9 @@ pub struct ConnectClaims {
     /// The device it was issued to (`device`), whose newest connection ends the others; at most
     /// [`DEVICE_BYTES_MAX`] bytes.
     pub device: Option<String>,
+    /// Seconds between two pings of the connection (`ping_interval`), 1 to [`PING_INTERVAL_S_MAX`]. `None` = as
+    /// for everybody.
+    pub ping_interval_s: Option<u16>,
     /// When the connection expires, in Unix seconds: `expire_at`, else `exp`. `None` = never.
     pub expire_at_s: Option<i64>,
     /// Information about the connection, shown to others (`info`, `b64info`): compact JSON, or bytes if it came as base64.
@@ -121,6 +127,7 @@ impl ConnectClaims {
             token_id: common.token_id,
             issued_at_s: common.issued_at_s,
             device: common.device,
+            ping_interval_s: ping_interval(claims)?,
             expire_at_s: expiry(claims, common.exp_s)?,
             info: json_or_base64(claims, "info", "b64info")?,
             meta: claims.given("meta").map(compact),
@@ -234,6 +241,14 @@ fn device(claims: &Members<'_>) -> Result<Option<String>, Refusal> {
     match name {
         Some(name) if name.len() > DEVICE_BYTES_MAX => Err("device"),
         name => Ok(name),
+    }
+}
+
+fn ping_interval(claims: &Members<'_>) -> Result<Option<u16>, Refusal> {
+    const NAME: Refusal = "ping_interval";
+    match claims.read::<u16>(NAME).map_err(|_| NAME)? {
+        Some(seconds) if !(1..=PING_INTERVAL_S_MAX).contains(&seconds) => Err(NAME),
+        seconds => Ok(seconds),
     }
 }
 

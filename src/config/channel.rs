@@ -85,6 +85,12 @@ impl ChannelConfig {
         }
     }
 
+    /// The options of every namespace, and of channels without.
+    pub fn all_options(&self) -> impl Iterator<Item = &ChannelOptions> {
+        let named = self.namespaces.iter().map(|(_, options)| options);
+        named.chain([&self.without_namespace])
+    }
+
     /// The options of `channel`; those of channels without a namespace, if its own is not configured.
     pub fn resolve_or_default(&self, channel: &str) -> &ChannelOptions {
         self.resolve(channel).unwrap_or(&self.without_namespace)

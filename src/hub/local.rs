@@ -321,6 +321,11 @@ impl LocalChannels {
         self.table.at_mut(slot)
     }
 
+    /// The same, to read.
+    pub fn at(&self, slot: u32) -> Option<&LocalChannel> {
+        self.table.at(slot)
+    }
+
     /// All of them, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &LocalChannel> {
         self.table.keys().filter_map(|key| self.table.get(key))

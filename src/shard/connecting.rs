@@ -53,6 +53,8 @@ pub(super) struct Admitted {
     pub refreshes: bool,
     /// The device its token was issued to.
     pub device: Option<Box<str>>,
+    /// Seconds between its pings; `None` for the configured ones.
+    pub ping_interval_s: Option<u16>,
     /// Subscriptions it gets without asking.
     pub subs: Vec<(String, SubscriptionClaims)>,
 }
@@ -148,6 +150,7 @@ impl Core {
             },
             refreshes: true,
             device: claims.device.map(Box::from),
+            ping_interval_s: claims.ping_interval_s,
             subs: claims.subs,
         })))
     }
@@ -188,8 +191,13 @@ impl Core {
             ..ClientInfo::clone(&client.info)
         });
         client.expires_s = expires_s;
-        client.ping_interval_s = u16::try_from(ping_s).unwrap_or(u16::MAX);
-        client.pong_timeout_s = u16::try_from(pong_s).unwrap_or(u16::MAX);
+        let ping_interval_s = u16::try_from(ping_s).unwrap_or(u16::MAX);
+        client.ping_interval_s = admitted.ping_interval_s.unwrap_or(ping_interval_s);
+        let pong_timeout_s = u16::try_from(pong_s).unwrap_or(u16::MAX);
+        client.pong_timeout_s = match client.ping_interval_s {
+            0 => pong_timeout_s,
+            interval_s => pong_timeout_s.min(interval_s),
+        };
         let mut subs = subs;
         if is_uni {
             let asked_for = self.subscriptions_asked_for(key, &subs, &request);

@@ -513,6 +513,7 @@ fn admitted(outcome: &HookOutcome) -> Result<Admitted, Refusal> {
         expire_at_s: result.expire_at,
         refreshes: true,
         device: None,
+        ping_interval_s: None,
         subs,
     })
 }

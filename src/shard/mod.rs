@@ -318,6 +318,8 @@ pub(crate) struct Limits {
     message: MessageLimits,
     outbox: OutboxLimits,
     heartbeat: HeartbeatTimes,
+    /// Some channels' options have other times.
+    has_own_heartbeats: bool,
     control_frames_per_s: u8,
     ready_timeout_s: u32,
     body_pace: http::BodyPace,
@@ -354,6 +356,10 @@ impl Limits {
                 pong_timeout_s: seconds(config.heartbeat.pong_timeout_ms),
                 max_missed: u8::try_from(config.heartbeat.max_missed).unwrap_or(u8::MAX),
             },
+            has_own_heartbeats: config
+                .channel
+                .all_options()
+                .any(|options| options.ping_interval_s > 0 || options.pong_timeout_s > 0),
             control_frames_per_s: u8::try_from(config.websocket.control_frames_per_s)
                 .unwrap_or(u8::MAX),
             ready_timeout_s: timeout(config.http.ready_timeout_ms),

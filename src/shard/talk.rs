@@ -95,14 +95,34 @@ impl Core {
                 max_missed: 1,
             },
             _ if self.has_heartbeats(key) => {
-                let times = self.limits.heartbeat;
+                let times = self.listener_heartbeat(key);
                 HeartbeatTimes {
                     ping_interval_s: times.ping_interval_s.min(SILENCE_MAX_S),
                     pong_timeout_s: times.pong_timeout_s.min(SILENCE_MAX_S),
                     ..times
                 }
             }
-            _ => self.limits.heartbeat,
+            _ => self.listener_heartbeat(key),
+        }
+    }
+
+    /// The times for a listener of the plain dialect: its channel's own, if the channel's options have any.
+    fn listener_heartbeat(&self, key: Key) -> HeartbeatTimes {
+        let times = self.limits.heartbeat;
+        if !self.limits.has_own_heartbeats {
+            return times;
+        }
+        let session = self.sessions.get(key);
+        let subscription = session.and_then(|session| session.subscription.as_ref());
+        let Some(channel) = subscription.and_then(|one| self.local.at(one.channel)) else {
+            return times;
+        };
+        let options = self.shared.config.channel.resolve_or_default(&channel.name);
+        let or = |own, general| if own == 0 { general } else { own };
+        HeartbeatTimes {
+            ping_interval_s: or(options.ping_interval_s, times.ping_interval_s),
+            pong_timeout_s: or(options.pong_timeout_s, times.pong_timeout_s),
+            ..times
         }
     }
 
@@ -178,7 +198,7 @@ mod tests {
     use std::io::Read;
 
     use super::*;
-    use crate::config::Config;
+    use crate::config::{ChannelOptions, Config};
     use crate::proto::frame::encode_masked_frame;
     use crate::shard::testing::{Bed, Client, with_cores};
 
@@ -220,6 +240,77 @@ mod tests {
             let mut client = bed.websocket(0, "/channels/a");
             ping(bed, &mut client);
             assert_eq!(client.frame().0, 0x88);
+        });
+    }
+
+    #[test]
+    fn a_token_may_ask_for_other_pings_than_everybody_has() {
+        let mut config = Config::default();
+        config.client.token.hmac_secret_key = "secret".to_owned();
+        with_cores(1, config, |bed| {
+            for (claims, ping_s) in [
+                (r#"{"sub":"1"}"#, 25),
+                (r#"{"sub":"1","ping_interval":120}"#, 120),
+                (r#"{"sub":"1","ping_interval":3}"#, 3),
+            ] {
+                let mut client = bed.websocket(0, "/connection/websocket");
+                let token = crate::auth::sign_hs256("secret", claims).unwrap();
+                let connect = format!(r#"{{"id":1,"connect":{{"token":"{token}"}}}}"#);
+                let mut frame = Vec::new();
+                encode_masked_frame(&mut frame, Opcode::Text, [1, 2, 3, 4], connect.as_bytes());
+                bed.say(&mut client, &frame);
+                let reply = String::from_utf8(client.message()).unwrap();
+                assert!(reply.contains(&format!(r#""ping":{ping_s},"#)), "{reply}");
+                let times = bed.cores[0].heartbeat_of(client.key);
+                assert_eq!(times.ping_interval_s, ping_s);
+                assert!(times.pong_timeout_s <= ping_s);
+                let mut waited_s = 0;
+                while !client.has_bytes() {
+                    bed.pass_seconds(1);
+                    waited_s += 1;
+                    assert!(waited_s <= ping_s + 1, "{ping_s}: no ping");
+                }
+                assert!(
+                    waited_s >= ping_s / 2,
+                    "{ping_s}: a ping after {waited_s} s"
+                );
+                assert_eq!(client.message(), b"{}");
+                bed.pass_seconds(times.pong_timeout_s + 1);
+                assert!(
+                    bed.cores[0].client(client.key).is_err(),
+                    "it has not answered"
+                );
+            }
+        });
+    }
+
+    #[test]
+    fn listeners_of_a_channel_have_the_pings_its_options_say() {
+        let mut config = Config::default();
+        let slow = ChannelOptions {
+            ping_interval_s: 120,
+            pong_timeout_s: 20,
+            ..config.channel.without_namespace.clone()
+        };
+        config.channel.namespaces.push(("slow".to_owned(), slow));
+        with_cores(1, config, |bed| {
+            for (path, ping_s, pong_s) in [("/channels/slow:a", 120, 20), ("/channels/a", 30, 15)] {
+                let mut client = bed.websocket(0, path);
+                let times = bed.cores[0].heartbeat_of(client.key);
+                assert_eq!(
+                    (times.ping_interval_s, times.pong_timeout_s),
+                    (ping_s, pong_s)
+                );
+                bed.pass_seconds(ping_s / 2 - 1);
+                assert!(!client.has_bytes(), "{path}: too early");
+                let mut waited_s = ping_s / 2 - 1;
+                while !client.has_bytes() {
+                    bed.pass_seconds(1);
+                    waited_s += 1;
+                    assert!(waited_s <= ping_s + 1, "{path}: no ping");
+                }
+                assert_eq!(client.frame(), (0x89, vec![]));
+            }
         });
     }
 

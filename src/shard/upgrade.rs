@@ -468,6 +468,9 @@ impl Core {
         if let Some(session) = self.sessions.get_mut(key) {
             session.subscription = subscription;
         }
+        if self.limits.has_own_heartbeats {
+            self.begin_heartbeat(key);
+        }
         let position = self.local.get_mut(local).map(|channel| channel.position);
         let position = recovery
             .as_ref()
