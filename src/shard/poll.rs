@@ -409,17 +409,7 @@ mod tests {
 
     fn ask(bed: &mut Bed, client: &mut Client, target: &str, headers: &str) {
         bed.say(client, get(target, headers).as_bytes());
-        settle(bed);
-    }
-
-    /// Until no shard has anything to do.
-    fn settle(bed: &mut Bed) {
-        for _ in 0..3 {
-            bed.pass_messages();
-            for core in &mut bed.cores {
-                while core.fan_out() {}
-            }
-        }
+        bed.settle();
     }
 
     fn publish(bed: &mut Bed, channel: &str, text: &str) -> Value {
@@ -429,7 +419,7 @@ mod tests {
             "POST /channels/{channel} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{text}"
         );
         bed.say(&mut publisher, request.as_bytes());
-        settle(bed);
+        bed.settle();
         answer(&mut publisher).1
     }
 
@@ -643,7 +633,7 @@ mod tests {
             let poll = get(&format!("/channels/{channel}?wait=20"), "");
             let next = get("/health", "");
             bed.say(&mut client, poll.as_bytes());
-            settle(bed);
+            bed.settle();
             bed.say(&mut client, next.repeat(3).as_bytes());
             let held = bed.cores[shard].metrics.request_body_bytes.get();
             assert_eq!(held, 3 * next.len() as u64);
@@ -654,7 +644,7 @@ mod tests {
             // And what comes with the request itself.
             let together = poll + &next;
             bed.say(&mut client, together.as_bytes());
-            settle(bed);
+            bed.settle();
             assert!(is_parked(bed, &client));
             client.reset();
             publish(bed, channel, "x");
@@ -689,7 +679,7 @@ mod tests {
                 let mut client = bed.connect(0);
                 let request = get(target, headers).replacen("GET", "HEAD", 1);
                 bed.say(&mut client, request.as_bytes());
-                settle(bed);
+                bed.settle();
                 client.head()
             };
             let events = head_of(bed, "/channels/a", "Accept: text/event-stream\r\n");

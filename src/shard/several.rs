@@ -714,16 +714,7 @@ mod tests {
     fn publish(bed: &mut Bed, channel: &str, body: &str) {
         let (status, _) = bed.post(0, &format!("/channels/{channel}"), "", body);
         assert_eq!(status, 200);
-        settle(bed);
-    }
-
-    fn settle(bed: &mut Bed) {
-        for _ in 0..3 {
-            bed.pass_messages();
-            for core in &mut bed.cores {
-                while core.fan_out() {}
-            }
-        }
+        bed.settle();
     }
 
     fn get(channels: &[String], more: &str, headers: &str) -> String {
@@ -738,7 +729,7 @@ mod tests {
     fn ask(bed: &mut Bed, shard: usize, request: &str) -> Client {
         let mut client = bed.connect(shard);
         bed.say(&mut client, request.as_bytes());
-        settle(bed);
+        bed.settle();
         client
     }
 
@@ -768,7 +759,7 @@ mod tests {
     }
 
     fn nothing_is_left(bed: &mut Bed) {
-        settle(bed);
+        bed.settle();
         for core in &bed.cores {
             assert_eq!(core.metrics.subscriptions.get(), 0);
             assert_eq!(core.local.len(), 0);
@@ -910,7 +901,7 @@ mod tests {
             for turn in 0..6 {
                 let request = get(channels, &format!("&wait=25{since}"), "");
                 bed.say(&mut client, request.as_bytes());
-                settle(bed);
+                bed.settle();
                 assert!(matches!(
                     bed.cores[shard].stage(client.key),
                     Some(Stage::Poll(_))
@@ -937,7 +928,7 @@ mod tests {
                 &mut client,
                 get(channels, &format!("&wait=25{since}"), "").as_bytes(),
             );
-            settle(bed);
+            bed.settle();
             let head = client.head();
             let page = json_after(&mut client, &head);
             assert_eq!(page["publications"].as_array().unwrap().len(), 2);
@@ -969,7 +960,7 @@ mod tests {
                     .for_each(|channel| publish(bed, channel, text));
             }
             bed.say(&mut client, get(channels, "&wait=0", "").as_bytes());
-            settle(bed);
+            bed.settle();
             let head = client.head();
             let page = json_after(&mut client, &head);
             let data: Vec<&Value> = page["publications"]
@@ -985,7 +976,7 @@ mod tests {
                 .unwrap();
             let known = format!("If-None-Match: {tag}\r\n");
             bed.say(&mut client, get(channels, "&wait=0", &known).as_bytes());
-            settle(bed);
+            bed.settle();
             assert!(client.head().starts_with("HTTP/1.1 304 "));
         });
     }
@@ -1006,7 +997,7 @@ mod tests {
                 bed.say(&mut publisher, publish.as_bytes());
                 while bed.cores[0].fan_out() {}
                 assert!(bed.cores[0].opening(client.key).is_some());
-                settle(bed);
+                bed.settle();
                 assert!(client.head().starts_with("HTTP/1.1 200 "));
                 let chunks = if headers == LINES { 3 } else { 2 };
                 let told: Vec<String> = (0..chunks).map(|_| text(&mut client)).collect();
@@ -1048,7 +1039,7 @@ mod tests {
                     bed.say(&mut client, request.as_bytes());
                     let key = client.key;
                     client.reset();
-                    settle(bed);
+                    bed.settle();
                     if bed.cores[shard].sessions.get(key).is_some() {
                         bed.receive_at(shard, key);
                     }
@@ -1084,7 +1075,7 @@ mod tests {
             bed.say(&mut publisher, post.as_bytes());
             assert_eq!(publisher.response().0, 200);
             while bed.cores[0].fan_out() {}
-            settle(bed);
+            bed.settle();
             let head = client.head();
             let told = json_after(&mut client, &head);
             let data = told["publications"].as_array().unwrap().iter();

@@ -951,8 +951,8 @@ mod tests {
         json!({"channel": channel, "recover": true, "epoch": "x", "offset": 0, "flag": flag})
     }
 
-    #[test]
-    fn a_channel_taken_back_and_wanted_again_is_let_go_with_its_client() {
+    /// A client of the first core, and channels that keep a history.
+    fn with_recovering_client(test: impl FnOnce(&mut Bed, &mut Client)) {
         let mut config = config();
         config.channel.without_namespace = ChannelOptions {
             history_size: 10,
@@ -965,44 +965,44 @@ mod tests {
             let connect = json!({"id": 1, "connect": {}});
             send(bed, &mut client, Opcode::Text, &[connect]);
             heard(&mut client, 1);
+            test(bed, &mut client);
+        });
+    }
+
+    fn send_close(bed: &mut Bed, client: &mut Client) {
+        let mut frame = Vec::new();
+        encode_masked_frame(&mut frame, Opcode::Close, [1, 2, 3, 4], &[]);
+        bed.say(client, &frame);
+    }
+
+    #[test]
+    fn a_channel_taken_back_and_wanted_again_is_let_go_with_its_client() {
+        with_recovering_client(|bed, client| {
             let channel = bed.channel_of(1);
             let commands = [
                 json!({"id": 2, "subscribe": {"channel": channel}}),
                 json!({"id": 3, "unsubscribe": {"channel": channel}}),
                 json!({"id": 4, "subscribe": recover(&channel, 0)}),
             ];
-            send(bed, &mut client, Opcode::Text, &commands);
+            send(bed, client, Opcode::Text, &commands);
             bed.pass_messages();
-            let replies = heard(&mut client, 3);
+            let replies = heard(client, 3);
             assert!(replies.iter().all(|reply| reply["error"].is_null()));
             assert_eq!(bed.cores[0].metrics.subscriptions.get(), 1);
-            let key = client.key;
-            client.reset();
-            bed.receive_at(0, key);
+            send_close(bed, client);
             nothing_is_open(bed);
         });
     }
 
     #[test]
     fn a_subscription_that_must_recover_and_cannot_leaves_no_channel_open() {
-        let mut config = config();
-        config.channel.without_namespace = ChannelOptions {
-            history_size: 10,
-            history_ttl_s: 60,
-            force_recovery: true,
-            ..ChannelOptions::default()
-        };
-        with_cores(2, config, |bed| {
-            let mut client = bed.websocket(0, "/connection/websocket");
-            let connect = json!({"id": 1, "connect": {}});
-            send(bed, &mut client, Opcode::Text, &[connect]);
-            heard(&mut client, 1);
+        with_recovering_client(|bed, client| {
             for owner in [0, 1] {
                 let subscribe = recover(&bed.channel_of(owner), 2);
                 let command = json!({"id": 2, "subscribe": subscribe});
-                send(bed, &mut client, Opcode::Text, &[command]);
+                send(bed, client, Opcode::Text, &[command]);
                 bed.pass_messages();
-                assert_eq!(heard(&mut client, 1)[0]["error"]["code"], 112);
+                assert_eq!(heard(client, 1)[0]["error"]["code"], 112);
                 nothing_is_open(bed);
             }
         });

@@ -164,6 +164,16 @@ impl Bed {
         core.receive(key, &mut self.scratch);
     }
 
+    /// Until no shard has anything to do: messages lead to passes, and those to messages.
+    pub fn settle(&mut self) {
+        for _ in 0..3 {
+            self.pass_messages();
+            for core in &mut self.cores {
+                while core.fan_out() {}
+            }
+        }
+    }
+
     /// Shards handle messages until there are none.
     pub fn pass_messages(&mut self) {
         let mut quiet = false;

@@ -536,15 +536,20 @@ fn token(kid: &str, key: &jsonwebtoken::EncodingKey) -> String {
     jsonwebtoken::encode(&header, &json!({"sub": "42"}), key).unwrap()
 }
 
+/// A backend that answers with what a document is at the time.
+fn serve(document: &Arc<Mutex<String>>) -> Backend {
+    let served = Arc::clone(document);
+    Backend::start(move |_: &Request, to: &mut dyn Write| {
+        let body = served.lock().unwrap().clone();
+        answer(to, 200, &body)
+    })
+}
+
 #[test]
 fn a_token_by_a_key_that_is_new_waits_for_the_new_document() {
     let ((old, old_jwk), (new, new_jwk)) = (key_pair("old"), key_pair("new"));
     let document = Arc::new(Mutex::new(json!({"keys": [old_jwk]}).to_string()));
-    let served = Arc::clone(&document);
-    let backend = Backend::start(move |_: &Request, to: &mut dyn Write| {
-        let body = served.lock().unwrap().clone();
-        answer(to, 200, &body)
-    });
+    let backend = serve(&document);
     let url = backend.url("/jwks");
     let server = Server::with_config(&format!(
         "shards = 2\n[client.token]\njwks_public_endpoint = \"{url}\"\n"
@@ -570,11 +575,7 @@ fn a_token_by_a_key_that_is_new_waits_for_the_new_document() {
 fn a_listener_of_the_plain_dialect_waits_for_keys_too() {
     let ((old, old_jwk), (new, new_jwk)) = (key_pair("old"), key_pair("new"));
     let document = Arc::new(Mutex::new(json!({"keys": [old_jwk]}).to_string()));
-    let served = Arc::clone(&document);
-    let backend = Backend::start(move |_: &Request, to: &mut dyn Write| {
-        let body = served.lock().unwrap().clone();
-        answer(to, 200, &body)
-    });
+    let backend = serve(&document);
     let url = backend.url("/jwks");
     let server = Server::with_config(&format!(
         r#"
