@@ -30,7 +30,7 @@ pub struct Opened {
 /// Opens the connection numbered `index`, reading into `scratch`. Waits without a limit; the caller sets
 /// one. A storm waits for very many answers at a time, so that nothing is kept that is not needed for them.
 pub async fn open(run: &Run, index: usize, scratch: &RefCell<Box<[u8]>>) -> Result<Opened, Cause> {
-    let stream = connect(run, index).await?;
+    let stream = connect(run, index)?;
     if run.transport != Transport::Websocket {
         return listen(run, index, stream, scratch).await;
     }
@@ -80,13 +80,13 @@ fn key_of(nonce: [u8; 16]) -> String {
     STANDARD.encode(nonce)
 }
 
-async fn connect(run: &Run, index: usize) -> Result<Stream, Cause> {
+fn connect(run: &Run, index: usize) -> Result<Stream, Cause> {
     if run.local.is_systems_choice() {
-        return connect_from(None, run.address).await?.map_err(Cause::from);
+        return connect_from(None, run.address)?.map_err(Cause::from);
     }
     let mut local = run.local.nth(index);
     while let Some(from) = local {
-        match connect_from(Some(from), run.address).await? {
+        match connect_from(Some(from), run.address)? {
             // Somebody else has that port, or a connection of an earlier run is in TIME_WAIT on it.
             Err(Errno::ADDRINUSE | Errno::ADDRNOTAVAIL) => local = run.local.spare(),
             other => return other.map_err(Cause::from),
@@ -96,7 +96,7 @@ async fn connect(run: &Run, index: usize) -> Result<Stream, Cause> {
 }
 
 /// Connects from a local address. The inner error is about the connection, the outer one about this host.
-async fn connect_from(
+fn connect_from(
     local: Option<SocketAddr>,
     target: SocketAddr,
 ) -> Result<Result<Stream, Errno>, Cause> {
@@ -110,13 +110,10 @@ async fn connect_from(
         }
     }
     match rustix::net::connect(&socket, &target) {
-        Ok(()) => return Ok(Ok(Stream::from_fd(socket)?)),
-        Err(Errno::INPROGRESS) => {}
-        Err(errno) => return Ok(Err(errno)),
+        // On one machine it is established by now; if not, the first send waits, and has its error.
+        Ok(()) | Err(Errno::INPROGRESS) => Ok(Ok(Stream::from_fd(socket)?)),
+        Err(errno) => Ok(Err(errno)),
     }
-    let stream = Stream::from_fd(socket)?;
-    stream.writable().await?;
-    Ok(sockopt::socket_error(&stream)?.map(|()| stream))
 }
 
 fn open_socket(target: SocketAddr) -> Result<OwnedFd, Errno> {

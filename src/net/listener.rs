@@ -106,6 +106,8 @@ impl Listener {
         apply(&SockRef::from(&socket), options)?;
         socket.bind(&address.into())?;
         socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
+        let listening = SockRef::from(&socket);
+        acknowledge_with_answers(&listening)?;
         Ok(Self {
             pollable: Pollable::from_fd(socket.into())?,
             is_adopted: false,
@@ -117,7 +119,9 @@ impl Listener {
     pub fn adopt(socket: HandedOver, options: &TcpOptions) -> io::Result<Self> {
         let fd = rustix::io::fcntl_dupfd_cloexec(HandedOver::borrow(socket.fd), 0)?;
         rustix::io::ioctl_fionbio(&fd, true)?;
-        apply(&SockRef::from(&fd), options)?;
+        let listening = SockRef::from(&fd);
+        apply(&listening, options)?;
+        acknowledge_with_answers(&listening)?;
         Ok(Self {
             pollable: Pollable::from_fd(fd)?,
             is_adopted: true,
@@ -199,6 +203,12 @@ fn apply(socket: &SockRef<'_>, options: &TcpOptions) -> io::Result<()> {
     Ok(())
 }
 
+/// A request is acknowledged by its answer. By default the first segments of a connection are acknowledged at once,
+/// each by a segment of its own. What is accepted inherits it; listen(2) forgets what was set before.
+fn acknowledge_with_answers(listening: &SockRef<'_>) -> io::Result<()> {
+    listening.set_tcp_quickack(false)
+}
+
 fn local_addr(socket: &SockRef<'_>) -> io::Result<SocketAddr> {
     socket
         .local_addr()?
@@ -209,5 +219,40 @@ fn local_addr(socket: &SockRef<'_>) -> io::Result<SocketAddr> {
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.pollable.as_fd()
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::net::TcpStream;
+    use std::time::Duration;
+
+    use rustix::net::sockopt::tcp_quickack;
+
+    use super::*;
+    use crate::net::build_runtime;
+
+    pub(in crate::net) const OPTIONS: TcpOptions = TcpOptions {
+        backlog: 128,
+        user_timeout: Duration::ZERO,
+        keepalive_idle: Duration::from_secs(60),
+        keepalive_interval: Duration::from_secs(60),
+        keepalive_count: 3,
+        notsent_lowat_bytes: 16384,
+        congestion_control: None,
+    };
+
+    #[test]
+    fn requests_are_acknowledged_by_their_answers_unless_told_otherwise() {
+        build_runtime().unwrap().block_on(async {
+            let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), &OPTIONS).unwrap();
+            let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            listener.readable().await.unwrap();
+            let Accepted { socket, .. } = listener.try_accept().unwrap();
+            assert!(!tcp_quickack(&socket).unwrap());
+            socket.acknowledge();
+            assert!(tcp_quickack(&socket).unwrap());
+            drop(client);
+        });
     }
 }

@@ -46,6 +46,13 @@ impl<Fd: AsFd> Socket<Fd> {
         Ok(send(self, bytes, flags)?)
     }
 
+    /// Acknowledges at once what has come, and what comes next: a peer that sends a request in parts may keep the next
+    /// part until then (Nagle's algorithm, RFC 9293 section 3.7.4).
+    pub fn acknowledge(&self) {
+        // Fails only for a descriptor that is not a socket.
+        let _ = sockopt::set_tcp_quickack(self, true);
+    }
+
     /// Ends one or both directions. `Both` also wakes every wait on this socket.
     /// A socket that is no longer connected is left as it is.
     pub fn shutdown(&self, how: Shutdown) {

@@ -85,20 +85,10 @@ fn attach(socket: &impl AsFd, program: &[libc::sock_filter]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::net::TcpStream;
-    use std::time::Duration;
 
+    use super::super::listener::tests::OPTIONS;
     use super::*;
-    use crate::net::{TcpOptions, build_runtime};
-
-    const OPTIONS: TcpOptions = TcpOptions {
-        backlog: 128,
-        user_timeout: Duration::ZERO,
-        keepalive_idle: Duration::from_secs(60),
-        keepalive_interval: Duration::from_secs(60),
-        keepalive_count: 3,
-        notsent_lowat_bytes: 16384,
-        congestion_control: None,
-    };
+    use crate::net::build_runtime;
 
     fn accepted(listener: &Listener) -> usize {
         std::iter::from_fn(|| listener.try_accept().ok()).count()

@@ -63,7 +63,12 @@ impl Core {
             let progress = http.advance(&self.limits.head, self.shared.config.http.body_bytes);
             self.count_request_bytes(before, http.held_bytes());
             let step = match progress {
-                Ok(Progress::More) => return self.put_http(key, http),
+                Ok(Progress::More) => {
+                    if !http.is_idle() {
+                        self.acknowledge(key);
+                    }
+                    return self.put_http(key, http);
+                }
                 Ok(Progress::Proxied(Ok(client))) => match self.proxied(key, &mut http, client) {
                     Ok(()) => Ok(()),
                     Err(reply) => {
@@ -96,6 +101,14 @@ impl Core {
                     return self.finish(key, CloseReason::HttpDone);
                 }
             }
+        }
+    }
+
+    /// Lets the peer know that the first parts of its request have come.
+    fn acknowledge(&self, key: Key) {
+        let session = self.sessions.get(key);
+        if let Some(socket) = session.and_then(|session| session.socket.as_ref()) {
+            socket.acknowledge();
         }
     }
 
@@ -378,10 +391,13 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::Shutdown;
 
+    use rustix::net::sockopt::{set_tcp_quickack, tcp_quickack};
+
     use super::*;
     use crate::config::Config;
+    use crate::net::Socket;
     use crate::shard::session::Session;
-    use crate::shard::testing::{upgrade, with_cores};
+    use crate::shard::testing::{Bed, Client, upgrade, with_cores};
 
     #[test]
     fn requests_of_a_client_that_is_gone_are_dropped() {
@@ -402,6 +418,37 @@ mod tests {
             assert_eq!(bed.cores[0].local.len(), 0);
             assert_eq!(bed.cores[0].metrics.request_body_bytes.get(), 0);
         });
+    }
+
+    #[test]
+    fn the_parts_of_a_request_are_acknowledged() {
+        with_cores(1, Config::default(), |bed| {
+            let parts: [&[u8]; 3] = [
+                b"POST /channels/a HTTP",
+                b"/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n",
+                b"x",
+            ];
+            let mut client = bed.connect(0);
+            for part in parts {
+                set_tcp_quickack(socket(bed, &client), false).unwrap();
+                bed.say(&mut client, part);
+                assert!(
+                    tcp_quickack(socket(bed, &client)).unwrap(),
+                    "{}",
+                    String::from_utf8_lossy(part)
+                );
+            }
+            set_tcp_quickack(socket(bed, &client), false).unwrap();
+            bed.say(&mut client, b"y");
+            bed.pass_messages();
+            assert_eq!(client.response().0, 200);
+            assert!(!tcp_quickack(socket(bed, &client)).unwrap());
+        });
+    }
+
+    fn socket<'a>(bed: &'a Bed, client: &Client) -> &'a Socket {
+        let session = bed.cores[client.shard].sessions.get(client.key);
+        session.unwrap().socket.as_ref().unwrap()
     }
 
     #[test]
