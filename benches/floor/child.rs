@@ -75,10 +75,13 @@ impl Server {
         Ok(self.scheduled()?.run_ns)
     }
 
-    /// How long its threads waited for their cores while others had them, as a part of the time they ran.
-    pub fn waited_share(&self) -> Result<f64, String> {
+    /// How long its threads waited for their cores.
+    pub fn waited(&self) -> Result<Waited, String> {
         let scheduled = self.scheduled()?;
-        Ok(scheduled.waited_ns as f64 / scheduled.run_ns.max(1) as f64)
+        Ok(Waited {
+            share: scheduled.waited_ns as f64 / scheduled.run_ns.max(1) as f64,
+            each_us: scheduled.waited_ns as f64 / scheduled.turns.max(1) as f64 / 1000.0,
+        })
     }
 
     fn scheduled(&self) -> Result<Scheduled, String> {
@@ -88,12 +91,18 @@ impl Server {
         for task in fs::read_dir(&folder).map_err(failed)? {
             let path = task.map_err(failed)?.path().join("schedstat");
             let text = fs::read_to_string(path).map_err(failed)?;
-            let mut fields = text.split(' ').map_while(|field| field.parse::<u64>().ok());
-            let (Some(run_ns), Some(waited_ns)) = (fields.next(), fields.next()) else {
+            let mut fields = text
+                .trim_end()
+                .split(' ')
+                .map_while(|field| field.parse::<u64>().ok());
+            let (Some(run_ns), Some(waited_ns), Some(turns)) =
+                (fields.next(), fields.next(), fields.next())
+            else {
                 return Err(format!("{folder}: schedstat is {text:?}"));
             };
             sum.run_ns += run_ns;
             sum.waited_ns += waited_ns;
+            sum.turns += turns;
         }
         Ok(sum)
     }
@@ -104,6 +113,15 @@ impl Server {
 struct Scheduled {
     run_ns: u64,
     waited_ns: u64,
+    turns: u64,
+}
+
+/// Waits of a server's threads for their cores.
+pub struct Waited {
+    /// As a part of the time they ran.
+    pub share: f64,
+    /// On average each time they began to run.
+    pub each_us: f64,
 }
 
 impl Drop for Server {

@@ -6,13 +6,14 @@ from html import escape
 from pathlib import Path
 
 from figures import FIGURES, Figure, over_rounds, ratio, remarks, write_ratio
+from rivals import CENTRIFUGO, LONGWIRE_CENTRIFUGE
 
 STYLE = Path(__file__).resolve().parents[2] / "loadgen/src/html/style.css"
 LONGWIRE = "longwire"
 # Fewer say little.
 RIVALS_MIN = 3
 # The bars of a chart, in units of its own.
-WIDTH, LABEL, BAR, ROW = 520, 130, 230, 26
+WIDTH, LABEL, BAR, ROW = 560, 170, 230, 26
 
 
 @dataclass
@@ -53,11 +54,22 @@ class Report:
     def notes(self) -> list[str]:
         """What the table does not say."""
         said = [f"{name}: {remark}" for name, whole in self.whole.items() for remark in remarks(whole)]
+        said += self.over_the_same_protocol()
         return said + [f"{name}: not measured: {reason}" for name, reason in self.not_measured.items()]
+
+    def over_the_same_protocol(self) -> list[str]:
+        """Centrifugo beside Longwire when both speak Centrifugo's protocol, if both were measured."""
+        if not {CENTRIFUGO, LONGWIRE_CENTRIFUGE} <= self.whole.keys():
+            return []
+        own, other = self.whole[LONGWIRE_CENTRIFUGE], self.whole[CENTRIFUGO]
+        ratios = ", ".join(
+            f"{figure.heading} {write_ratio(ratio(other[figure.key], own[figure.key]))}" for figure in FIGURES
+        )
+        return [f"{CENTRIFUGO} to {LONGWIRE_CENTRIFUGE}: {ratios}"]
 
     def complaint(self, wanted: int) -> str | None:
         """Why this is no comparison, if `wanted` rivals were asked for; None if it is one."""
-        own, others = self.whole[LONGWIRE], len(self.whole) - 1
+        own, others = self.whole[LONGWIRE], len(self.whole.keys() - {LONGWIRE, LONGWIRE_CENTRIFUGE})
         if own["lost_messages"] or own["lost_connections"] or own["disorders"]:
             return "longwire lost or disordered messages or lost connections"
         if own["p99_us"] is None:

@@ -1,5 +1,6 @@
 """The servers that are measured: how to get each, start it, subscribe to it and publish to it."""
 
+import json
 import os
 import re
 import shutil
@@ -18,6 +19,10 @@ CARGO = PLACE / "cargo"
 GO = PLACE / "go"
 GET_PATIENCE_S = 900
 FIRST_PORT = 18300
+# The same protocol and the same requests at both.
+LONGWIRE_CENTRIFUGE = "longwire-centrifuge"
+CENTRIFUGO = "centrifugo"
+CENTRIFUGO_VERSION = "6.9.1"
 
 
 @dataclass
@@ -220,8 +225,57 @@ def gobwas_ws(ports: Ports) -> Rival:
     return broadcast_server("gobwas-ws", f"{module}, Go {toolchain}", binary, ports)
 
 
+API_KEY = "rivals"
+
+
+def over_centrifuge(ports: Ports) -> dict:
+    """How to subscribe to and to publish at a server of the Centrifuge protocol, Centrifugo's and Longwire's alike."""
+    connect, subscribe = '{"id":1,"connect":{}}', '{"id":2,"subscribe":{"channel":"{channel}"}}'
+    return {
+        "addresses": [ports.listen],
+        "subscribe": [
+            "--rival",
+            *("--url", f"ws://{ports.listen}/connection/websocket"),
+            *("--subscribe-frame", rf"{connect}\n{subscribe}"),
+            *("--rival-ping", "{}", "--rival-pong", "{}"),
+        ],
+        "publish": [
+            *("--publish-url", f"http://{ports.listen}/api/publish"),
+            *("--publish-body", '{"channel":"{channel}","data":"{data}"}'),
+            *("--publish-header", f"X-API-Key: {API_KEY}"),
+        ],
+    }
+
+
+def longwire_centrifuge(ports: Ports) -> Rival:
+    plain = longwire(ports)
+    settings = ("--set", "client.insecure=true", "--set", f"http_api.key={API_KEY}")
+    return Rival(LONGWIRE_CENTRIFUGE, plain.version, [*plain.command, *settings], **over_centrifuge(ports))
+
+
+def centrifugo(ports: Ports) -> Rival:
+    go = need("go")
+    binary = GO / "bin/centrifugo"
+    module = f"github.com/centrifugal/centrifugo/v6@v{CENTRIFUGO_VERSION}"
+    run(go, "install", module, GOPATH=str(GO), GOBIN=str(GO / "bin"), GOFLAGS="-modcacherw")
+    address, port = ports.listen.rsplit(":", 1)
+    config = PLACE / "run/centrifugo.json"
+    settings = {
+        "http_server": {"address": address, "port": int(port)},
+        "client": {"insecure": True},
+        "http_api": {"key": API_KEY},
+        "log": {"level": "error"},
+    }
+    config.write_text(json.dumps(settings))
+    toolchain = run(go, "env", "GOVERSION").strip().removeprefix("go")
+    version = f"{CENTRIFUGO_VERSION}, Go {toolchain}"
+    return Rival(CENTRIFUGO, version, [str(binary), "-c", str(config)], **over_centrifuge(ports))
+
+
 # Each gets its server and says how to use it.
 RIVALS = {
+    LONGWIRE_CENTRIFUGE: longwire_centrifuge,
+    CENTRIFUGO: centrifugo,
     "nchan": nchan,
     "nats-server": nats_server,
     "tokio-tungstenite": tokio_tungstenite,
@@ -232,5 +286,4 @@ RIVALS = {
 # What belongs here and could not be had from package registries.
 NOT_TO_BE_HAD = {
     "soketi": "its npm package takes uWebSockets.js from a Git repository, which no registry has",
-    "Centrifugo": "its Go module could not be had from the module proxy",
 }

@@ -124,6 +124,18 @@ def the_reports_say_the_same():
     assert len(columns) == 1, columns
 
 
+def the_same_protocol_is_compared():
+    assert a_report().over_the_same_protocol() == []
+    measured = {name: [a_round()] for name in ("longwire", "longwire-centrifuge")}
+    measured["centrifugo"] = [a_round(memory_bytes=a_round()["memory_bytes"] * 3)]
+    report = a_report(measured=measured)
+    (line,) = report.over_the_same_protocol()
+    assert line.startswith("centrifugo to longwire-centrifuge: Memory per connection 3.00x, "), line
+    assert line in report.notes()
+    # Longwire itself is no rival.
+    assert report.complaint(5) == "1 rivals were measured, not 3"
+
+
 def a_poor_comparison_is_a_failure():
     assert a_report().complaint(1) is None
     assert a_report().complaint(5) == "1 rivals were measured, not 3"
@@ -157,6 +169,7 @@ CHECKS = [
     ratios_are_to_longwire,
     values_have_units,
     the_reports_say_the_same,
+    the_same_protocol_is_compared,
     a_poor_comparison_is_a_failure,
     a_page_shows_no_markup_of_others,
     all_descendants_are_found,

@@ -21,6 +21,8 @@ use super::session::{Session, Stage};
 
 /// A pass over more subscribers than these waits for the baton, where shards share cores.
 const SHORT_PASS: usize = 256;
+/// Sends that the answer to a publisher waits for, at most.
+const ALONE_SENDS_MAX: usize = 16;
 
 /// A pass over the subscribers of `channel`.
 #[derive(Clone, Copy)]
@@ -77,6 +79,21 @@ impl Core {
             }
         }
         !self.passes.is_empty() || !self.ready.is_empty() || self.is_turn()
+    }
+
+    /// Makes the sends that a request led to, before it is answered: whoever waits for the message waits longer than
+    /// the publisher. Only if nothing else is to be done meanwhile, with which they could be made together, and they
+    /// are few.
+    pub(super) fn fan_out_alone(&mut self) {
+        let is_alone = self.is_last_ready && self.passes.is_empty();
+        if !is_alone || self.ready.is_empty() || self.shared.config.fanout.window_ms > 0 {
+            return;
+        }
+        let channels = self.ready.iter().filter_map(|key| self.local.at(key.slot));
+        let sends: usize = channels.map(|channel| channel.subscribers().len()).sum();
+        if sends <= ALONE_SENDS_MAX {
+            self.fan_out();
+        }
     }
 
     /// The pass to go on with; whether it is a long one. Those take turns with the others, if it is this
@@ -331,6 +348,58 @@ impl Core {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
+    use crate::shard::testing::{Bed, Client, with_cores};
+
+    /// `subscribers` of a channel of the first shard, and whether all have got what `requests` publish by the time
+    /// these have been read.
+    fn get_at_once(bed: &mut Bed, subscribers: usize, requests: usize) -> bool {
+        let channel = bed.channel_of(0);
+        let path = format!("/channels/{channel}");
+        let clients: Vec<Client> = (0..subscribers).map(|_| bed.websocket(0, &path)).collect();
+        bed.settle();
+        let request =
+            format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx");
+        let mut publisher = bed.connect(0);
+        bed.say(&mut publisher, request.repeat(requests).as_bytes());
+        (0..requests).for_each(|_| assert_eq!(publisher.response().0, 200));
+        let got = clients.iter().filter(|client| client.has_bytes()).count();
+        bed.settle();
+        for mut client in clients {
+            (0..requests).for_each(|_| assert_eq!(client.message(), b"x"));
+            let key = client.key;
+            client.reset();
+            bed.receive_at(0, key);
+        }
+        got == subscribers
+    }
+
+    #[test]
+    fn a_message_to_few_goes_out_before_its_answer_if_nothing_else_waits() {
+        with_cores(1, Config::default(), |bed| {
+            assert!(!get_at_once(bed, 1, 1), "others are ready");
+            bed.cores[0].is_last_ready = true;
+            assert!(get_at_once(bed, 1, 1));
+            assert!(get_at_once(bed, ALONE_SENDS_MAX, 1));
+            assert!(!get_at_once(bed, ALONE_SENDS_MAX + 1, 1), "many");
+        });
+    }
+
+    #[test]
+    fn what_is_asked_for_together_goes_out_together() {
+        with_cores(1, Config::default(), |bed| {
+            bed.cores[0].is_last_ready = true;
+            let sends = bed.cores[0].metrics.sends.get();
+            get_at_once(bed, 1, 3);
+            assert_eq!(bed.cores[0].metrics.sends.get() - sends, 1);
+        });
+        let mut config = Config::default();
+        config.fanout.window_ms = 5;
+        with_cores(1, config, |bed| {
+            bed.cores[0].is_last_ready = true;
+            assert!(!get_at_once(bed, 1, 1), "a window is waited for");
+        });
+    }
 
     #[test]
     fn shards_of_a_core_have_their_turns_in_the_order_they_queued() {

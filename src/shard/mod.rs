@@ -440,6 +440,8 @@ pub struct Core {
     polled: HashMap<Box<str>, Key>,
     /// Where the sockets that are ready are listed, a turn's at a time; empty between turns.
     ready_sockets: Vec<Ready>,
+    /// The last socket that was ready is being served.
+    is_last_ready: bool,
 }
 
 /// What all histories may take. They are given up last when memory is short, so they never get more than a
@@ -499,6 +501,7 @@ impl Core {
             sockets,
             polled: HashMap::new(),
             ready_sockets: Vec::new(),
+            is_last_ready: false,
             shared,
         }
     }

@@ -28,10 +28,13 @@ impl Core {
         let mut ready = std::mem::take(&mut self.ready_sockets);
         while served < most && self.sockets.take(&mut ready, most - served) {
             served += ready.len();
-            for wait in ready.drain(..) {
+            let last = ready.len().saturating_sub(1);
+            for (index, wait) in ready.drain(..).enumerate() {
+                self.is_last_ready = index == last;
                 self.serve_socket(wait, scratch);
             }
         }
+        self.is_last_ready = false;
         self.ready_sockets = ready;
         served >= most
     }

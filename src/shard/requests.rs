@@ -179,7 +179,12 @@ impl Core {
         let mut connection = ConnectionPlan::of(&request);
         connection.keep_alive &= self.may_keep_alive(http);
         match (self.shared.handler.answer)(self, &exchange) {
-            Answer::Reply(reply) => Ok(self.http_reply(key, http, &reply, connection)),
+            Answer::Reply(reply) => {
+                if http.input.is_empty() {
+                    self.fan_out_alone();
+                }
+                Ok(self.http_reply(key, http, &reply, connection))
+            }
             Answer::AwaitPublished(reply) => {
                 http.deadline_s = self.now_s() + self.limits.body_pace.timeout_s;
                 http.phase = Phase::AwaitPublished { reply, connection };

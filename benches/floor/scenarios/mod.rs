@@ -18,8 +18,10 @@ use crate::report::Table;
 /// A ping interval at which nobody is pinged while something is measured.
 const NO_PINGS_S: u32 = 3600;
 
-/// A server that waits longer than this for its core shares it with another program.
+/// A server that waits longer than this for its core shares it with another program,
 const WAITED_PERCENT_MAX: f64 = 10.0;
+/// unless it is short each time: waking up takes that long, and some wake up for little.
+const WAKE_US_MAX: f64 = 50.0;
 
 /// All figures of a run.
 #[derive(Serialize)]
@@ -123,10 +125,12 @@ fn fan_out(cores: &str, longwire: &Server, load: &str) -> Result<Found, String> 
 /// Presumes that the servers had their cores for themselves, all along.
 fn presume_quiet(table: &mut Table, servers: &[&Server]) -> Result<(), String> {
     for server in servers {
-        let percent = 100.0 * server.waited_share()?;
-        table.presume(percent <= WAITED_PERCENT_MAX, || {
+        let waited = server.waited()?;
+        let (percent, each_us) = (100.0 * waited.share, waited.each_us);
+        table.presume(percent <= WAITED_PERCENT_MAX || each_us <= WAKE_US_MAX, || {
             format!(
-                "a server waited for its core, {percent:.0} % of the time it ran: something else is running"
+                "a server waited for its core, {percent:.0} % of the time it ran and {each_us:.0} us each time: \
+                 something else is running"
             )
         });
     }
