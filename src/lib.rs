@@ -61,6 +61,8 @@
 //!    ring is served. Each gets what it lacks by then, in one send: what is published during a pass goes with it
 //!    to those it has not reached, and with the next to the others. Nobody waits longer than one pass takes.
 //!    Where shards share cores, those of a core make long passes one after the other (`src/shard/baton.rs`).
+//!    A pass over a few, when nothing else is ready, is made before the publisher has its answer
+//!    (`Core::fan_out_alone`): a message is waited for more than an answer is.
 //! 8. **Out.** `Core::send_to` (`src/shard/send.rs`) hands the bytes to `Stream::try_send`. What the kernel
 //!    does not take goes into the session's outbox, which is sent when the socket has room again
 //!    (`Core::flush`). A reader that stays behind too far or too long is closed.

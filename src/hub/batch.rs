@@ -255,6 +255,11 @@ impl Batch {
         None
     }
 
+    /// The position whose turn is next, or past the last.
+    pub fn cursor(&self) -> usize {
+        self.cursor
+    }
+
     /// True if nobody lacks anything.
     pub fn is_over(&self) -> bool {
         self.up_to_date >= self.had.len()

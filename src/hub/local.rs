@@ -181,6 +181,12 @@ impl LocalChannel {
         Some((self.subscribers.at(position)?, had))
     }
 
+    /// Sessions that are likely to be visited next, up to `most`.
+    pub fn next_visits(&self, most: usize) -> &[u32] {
+        let batch = self.rare.as_ref().and_then(|rare| rare.batch.as_ref());
+        self.subscribers.from(batch.map_or(0, Batch::cursor), most)
+    }
+
     /// A pass is over. If there is nothing for another: what the owner gets back for what came during it, in
     /// bytes.
     pub fn end_pass(&mut self) -> Option<u32> {

@@ -27,6 +27,12 @@ impl Subscribers {
         self.slots.get(position as usize).copied()
     }
 
+    /// The sessions from `position` on, up to `most`.
+    pub fn from(&self, position: usize, most: usize) -> &[u32] {
+        let rest = self.slots.get(position..).unwrap_or_default();
+        &rest[..rest.len().min(most)]
+    }
+
     /// Adds a session and returns its position, behind all others.
     pub fn add(&mut self, slot: u32) -> u32 {
         let position = self.slots.len() as u32;
