@@ -63,9 +63,10 @@
 //!    Where shards share cores, those of a core make long passes one after the other (`src/shard/baton.rs`).
 //!    A pass over a few, when nothing else is ready, is made before the publisher has its answer
 //!    (`Core::fan_out_alone`): a message is waited for more than an answer is.
-//! 8. **Out.** `Core::send_to` (`src/shard/send.rs`) hands the bytes to `Stream::try_send`. What the kernel
-//!    does not take goes into the session's outbox, which is sent when the socket has room again
-//!    (`Core::flush`). A reader that stays behind too far or too long is closed.
+//! 8. **Out.** Up to 64 sends of a pass make a burst (`src/shard/burst.rs`), which one call hands to the kernel; what
+//!    is sent alone goes through `Core::send_to` (`src/shard/send.rs`). What the kernel does not take goes into the
+//!    session's outbox, which is sent when the socket has room again (`Core::flush`). A reader that stays behind too
+//!    far or too long is closed.
 //!
 //! # How a connection lives
 //!
@@ -136,11 +137,12 @@
 //!   address over the shards, the batons of shared cores, and the memory in use, which the main thread writes, and the queue to the hooks' thread. No code here takes a lock.
 //! - **One way in.** `Shard::enter` is the only way to the `Core`. Everything in the core is synchronous: it
 //!   runs to its end without waiting, so no two pieces of code ever see it half changed.
-//! - **One outbox, one `try_send`.** All bytes of a session (101, frames, pongs, Close, HTTP answers) go through
-//!   `Core::send_to`. Nothing else writes to its socket, so order and bounds hold by construction. The one
-//!   exception is the Close of a peer that is given up, written only when no outbox is there.
-//! - **Only readiness is waited for.** No read, write or accept is ever left in a ring, only polls. So
-//!   dropping a wait loses neither bytes nor descriptors (`tests/hazards.rs` shows what happens otherwise).
+//! - **One outbox.** All bytes of a session (101, frames, pongs, Close, HTTP answers) go through `Core::send_to`, or
+//!   through `Core::make_sends` if its outbox is empty; both end in `Core::note_taken`. Nothing else writes to its
+//!   socket, so order and bounds hold by construction. The one exception is the Close of a peer that is given up,
+//!   written only when no outbox is there.
+//! - **Only readiness is waited for.** No read, write or accept is ever left in a ring, only polls: the sends of a
+//!   burst never wait, and are over when the call that makes them returns. So dropping a wait loses neither bytes nor descriptors (`tests/hazards.rs` shows what happens otherwise).
 //! - **A poll ends by being shut down, never by being cancelled.** The kernel finds a poll to cancel by
 //!   walking a list of all polls divided by 256; with a million of them that costs more than a connection.
 //! - **The owner sequences only with credit** from every interested shard. Nobody blocks on another shard, no
@@ -226,6 +228,7 @@
 //! | long pass | A pass over more than 256 subscribers, where shards share cores. It waits for the baton |
 //! | baton | Held by one shard of a core at a time, for one long pass; the others queue for it |
 //! | slice | A bounded number of sends, after which the ring is served |
+//! | burst | Sends that the kernel makes in one call: of a pass, or pings |
 //! | coalesced | Of a send: it carried more than one publication |
 //! | carrier | What brings a client's messages and takes the server's: a WebSocket, a stream and posts, polls |
 //! | emulation | Commands come by posts of their own, since the session's connection goes one way |

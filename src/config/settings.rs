@@ -235,7 +235,7 @@ settings! {
         /// Time a publication may wait for more to share its send; 0 = none.
         window_ms: u32 = 0, millis(0, 50);
         /// Sends in a row before the ring is served again.
-        slice_sends: usize = 256, count(1, 65_536);
+        slice_sends: usize = 128, count(1, 65_536);
     }
     /// Publications kept for those who come back.
     history: History {

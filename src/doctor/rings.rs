@@ -6,7 +6,7 @@ use super::Need;
 use super::finding::{Finding, Level, at_least, bytes};
 use super::host::Host;
 use super::sysctl::Key;
-use crate::net::{RING_BYTES, RINGS_PER_SHARD, RingRefused, Watch, build_runtime};
+use crate::net::{RINGS_BYTES_PER_SHARD, RINGS_PER_SHARD, RingRefused, Rings, build_runtime};
 
 /// The oldest kernel with what the rings need.
 const OLDEST_KERNEL: (u32, u32) = (6, 1);
@@ -29,7 +29,7 @@ pub enum Trial {
 /// Makes the rings of `shards` shards at once in a thread of their own, and gives them back.
 pub fn try_rings(shards: usize) -> Trial {
     let made = thread::spawn(move || {
-        let rings = |_| Ok::<_, RingRefused>((build_runtime()?, Watch::new()?));
+        let rings = |_| Ok::<_, RingRefused>((build_runtime()?, Rings::new()?));
         let made: Result<Vec<_>, _> = (0..shards).map(rings).collect();
         made.map(drop)
     });
@@ -89,7 +89,7 @@ fn rings(need: &Need, trial: &Trial) -> Option<Finding> {
     match trial {
         Trial::NotMade => None,
         Trial::Made => {
-            let why = "two for each shard; this process just made them and gave them back";
+            let why = "three for each shard; this process just made them and gave them back";
             Some(Finding::new(
                 Level::Ok,
                 "io_uring",
@@ -112,8 +112,7 @@ fn rings(need: &Need, trial: &Trial) -> Option<Finding> {
 }
 
 fn locked_memory(host: &Host, need: &Need) -> Finding {
-    let count = need.shards * RINGS_PER_SHARD;
-    let wanted = count as u64 * RING_BYTES;
+    let wanted = need.shards as u64 * RINGS_BYTES_PER_SHARD;
     let found = host.locked_memory.soft;
     let is_charged = host
         .kernel_version()
@@ -140,7 +139,8 @@ fn locked_memory(host: &Host, need: &Need) -> Finding {
         u64::MAX => "unlimited".to_owned(),
         found => bytes(found),
     };
-    let why = format!("{} x {} KiB: {why}", count, RING_BYTES / 1024);
+    let each = RINGS_BYTES_PER_SHARD / 1024;
+    let why = format!("{} x {each} KiB: {why}", need.shards);
     Finding::new(level, "RLIMIT_MEMLOCK", found, at_least(bytes(wanted)), why)
         .cured_by(host.raise_limit("LimitMEMLOCK=infinity", "ulimit -l unlimited"))
 }

@@ -17,7 +17,7 @@ use super::{Position, Publication};
 /// How a snapshot begins.
 const MAGIC: &[u8] = b"longwire snapshot 2\n";
 /// How one began before, which is read too.
-const OLDER_MAGIC: &[u8] = b"longwire snapshot 1\n";
+pub(super) const OLDER_MAGIC: &[u8] = b"longwire snapshot 1\n";
 /// Length and checksum.
 const HEAD_BYTES: usize = 8;
 

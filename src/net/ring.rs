@@ -6,6 +6,8 @@ use monoio::time::TimeDriver;
 use monoio::{IoUringDriver, RuntimeBuilder};
 use rustix::io::Errno;
 
+use super::{Burst, Watch};
+
 /// A monoio runtime on io_uring with timers. It belongs to the thread that built it.
 pub type Runtime = monoio::Runtime<TimeDriver<IoUringDriver>>;
 
@@ -14,13 +16,41 @@ pub(super) const SUBMISSION_ENTRIES: u32 = 1024;
 /// Completion entries: a burst of ready sockets beyond it goes to the kernel's slower overflow list.
 pub(super) const COMPLETION_ENTRIES: u32 = 8192;
 
-/// Memory the kernel takes for a ring: 64 bytes for a submission and 4 for its number, 16 for a completion, and up to
-/// a page for counters and rounding. From Linux 6.14 on it counts as locked memory of the user (RLIMIT_MEMLOCK).
-pub const RING_BYTES: u64 =
-    SUBMISSION_ENTRIES as u64 * (64 + 4) + COMPLETION_ENTRIES as u64 * 16 + 4096;
+/// Submission entries of a [`Burst`], and half its completion entries.
+pub(super) const BURST_ENTRIES: u32 = 64;
 
-/// Rings of a shard: that of its runtime and that of its [`super::Watch`].
-pub const RINGS_PER_SHARD: usize = 2;
+/// Rings of a shard: that of its runtime and those of [`Rings`].
+pub const RINGS_PER_SHARD: usize = 3;
+/// Memory the kernel takes for them. From Linux 6.14 on it counts as locked memory of the user (RLIMIT_MEMLOCK).
+pub const RINGS_BYTES_PER_SHARD: u64 = 2 * ring_bytes(SUBMISSION_ENTRIES, COMPLETION_ENTRIES)
+    + ring_bytes(BURST_ENTRIES, 2 * BURST_ENTRIES);
+
+/// Of one ring: 64 bytes for a submission and 4 for its number, 16 for a completion, and up to a page for counters and
+/// rounding.
+const fn ring_bytes(submissions: u32, completions: u32) -> u64 {
+    submissions as u64 * (64 + 4) + completions as u64 * 16 + 4096
+}
+
+/// What a thread has for its sockets, besides its [`Runtime`].
+pub struct Rings {
+    /// Waits for them.
+    pub watch: Watch,
+    /// Sends on them.
+    pub burst: Burst,
+}
+
+impl Rings {
+    /// Makes both. Must be called on a thread that runs a [`Runtime`], and with the file table the sockets will be in.
+    ///
+    /// # Errors
+    /// The kernel or a sandbox refuses one.
+    pub fn new() -> Result<Self, RingRefused> {
+        Ok(Self {
+            watch: Watch::new()?,
+            burst: Burst::new()?,
+        })
+    }
+}
 
 /// The kernel or a sandbox refused to make a ring.
 #[derive(Debug)]

@@ -693,10 +693,15 @@ impl Core {
 
     /// Sends one message, framed as the connection frames them.
     pub(super) fn say_as(&mut self, key: Key, opcode: Opcode, message: &[u8]) {
+        let framed = self.frame(key, opcode, message);
+        self.send(key, framed);
+    }
+
+    /// One message as the connection frames them.
+    pub(super) fn frame(&mut self, key: Key, opcode: Opcode, message: &[u8]) -> Vec<u8> {
         let (framing, window_bits) = self.framing_of(key);
         if framing == Framing::WebSocket {
-            let frame = self.encode_for(key, opcode, message);
-            return self.send(key, frame);
+            return self.encode_for(key, opcode, message);
         }
         let encoding = Encoding {
             framing,
@@ -711,7 +716,7 @@ impl Core {
                 .for_each(|line| self.scribe.say(&mut out, encoding, opcode, line)),
             _ => self.scribe.say(&mut out, encoding, opcode, message),
         }
-        self.send(key, out);
+        out
     }
 
     /// How a session's messages are framed, and the window of those that are compressed.

@@ -9,16 +9,15 @@ use std::hint::black_box;
 
 use bytes::Bytes;
 
-use crate::hub::{Backlog, Encoding, Frames, Framing, Interest, Key, Part, Position};
-use crate::metrics::CloseReason;
+use crate::hub::{Backlog, Encoding, Frames, Framing, Interest, Key, LocalChannel, Part, Position};
 use crate::proto::frame::{decode_header, frame_end};
 
 use super::Core;
 use super::baton::Baton;
+use super::burst::Cargo;
 use super::client::Progress;
 use super::inbox::Message;
 use super::places::has_ids;
-use super::send::Sent;
 use super::session::{Session, Stage};
 
 /// A pass over more subscribers than these waits for the baton, where shards share cores.
@@ -203,16 +202,16 @@ impl Core {
         let Some(frames) = channel.frames() else {
             return (0, true);
         };
-        for made in 0..portion {
+        let mut made = 0;
+        while made < portion {
             if made % AHEAD == 0 {
                 self.fetch_ahead(pass.channel);
             }
-            let Some(channel) = self.local.get_mut(pass.channel) else {
-                return (made, true);
+            let next = self.local.get_mut(pass.channel);
+            let Some((slot, had)) = next.and_then(LocalChannel::visit) else {
+                break;
             };
-            let Some((slot, had)) = channel.visit() else {
-                return (made, true);
-            };
+            made += 1;
             let portion = Portion {
                 channel: pass.channel,
                 frames: &frames,
@@ -221,7 +220,8 @@ impl Core {
             };
             self.deliver_to(slot, &portion, now_s);
         }
-        (portion, false)
+        self.make_sends();
+        (made, made < portion)
     }
 
     /// Reads from the sessions that are next, so that the caches have them: all at once, where one after the other
@@ -273,8 +273,11 @@ impl Core {
         if has_ids(encoding) {
             frames = self.with_id(key, channel.slot, portion.position, &frames);
         }
-        if self.shared.config.fanout.coalesce || encoding.framing != Framing::WebSocket {
-            return self.send_publications(key, &frames, publications, now_s);
+        let is_whole = self.shared.config.fanout.coalesce
+            || encoding.framing != Framing::WebSocket
+            || frame_end(&frames, 1) == frames.len();
+        if is_whole {
+            return self.plan_send(key, frames, Cargo::Publications(publications));
         }
         // One send per publication: what coalescing is measured against.
         while !frames.is_empty() {
@@ -328,18 +331,8 @@ impl Core {
         {
             return self.hold_back(key, frames);
         }
-        self.metrics.sends.add(1);
-        self.metrics.deliveries.add(u64::from(publications));
-        if publications > 1 {
-            self.metrics.coalesced_sends.add(1);
-        }
-        match Self::send_to(session, frames, &self.limits.outbox, now_s) {
-            Sent::All(sent) => self.metrics.sent_bytes.add(sent as u64),
-            Sent::Part { sent, queued } => self.note_backlog(key, sent, queued),
-            Sent::Queued(bytes) => self.queued(key, bytes),
-            Sent::TooSlow => self.close_slow_reader(key),
-            Sent::Broken => self.end(key, CloseReason::PeerReset, false),
-        }
+        let sent = Self::send_to(session, frames, &self.limits.outbox, now_s);
+        self.note_sent(key, sent, Cargo::Publications(publications));
     }
 
     /// Keeps publications for a client whose request to connect is not answered yet.

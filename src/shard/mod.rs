@@ -52,6 +52,7 @@ mod asks;
 mod backend;
 mod backlog;
 mod baton;
+mod burst;
 mod census;
 mod channels;
 mod client;
@@ -124,7 +125,7 @@ use crate::hub::{
 };
 use crate::memory::Memory;
 use crate::metrics::{CloseReason, ShardMetrics};
-use crate::net::{GiveWay, Ready, Socket, Watch};
+use crate::net::{GiveWay, Ready, Rings, Socket, Watch};
 use crate::proto::deflate::Inflater;
 use crate::proto::http::{HeadLimits, Request};
 use crate::proto::message::MessageLimits;
@@ -133,6 +134,7 @@ use addresses::AddressPlace;
 use admission::TokenBucket;
 use age::Ages;
 use baton::Ticket;
+use burst::Sends;
 use fanout::Pass;
 use lingering::Lingering;
 use local_bell::LocalBell;
@@ -436,6 +438,8 @@ pub struct Core {
     drain_slot: u32,
     /// Waits for the sockets of all sessions.
     sockets: Watch,
+    /// Sends that wait for each other; none between turns.
+    sends: Sends,
     /// Sessions that are polled, by their ids.
     polled: HashMap<Box<str>, Key>,
     /// Where the sockets that are ready are listed, a turn's at a time; empty between turns.
@@ -452,8 +456,8 @@ fn history_bytes(shared: &Shared) -> usize {
 }
 
 impl Core {
-    /// The shard `id` with its links to all shards, and what waits for its sockets.
-    pub fn new(id: u16, shared: Arc<Shared>, links: Vec<Link>, sockets: Watch) -> Self {
+    /// The shard `id` with its links to all shards, and the rings of its sockets.
+    pub fn new(id: u16, shared: Arc<Shared>, links: Vec<Link>, rings: Rings) -> Self {
         let shards = shared.metrics.len() as u32;
         let owned = OwnedLimits {
             channels: shared.config.channels.limit.div_ceil(shared.metrics.len()),
@@ -498,7 +502,8 @@ impl Core {
             is_frozen: false,
             room_told: shared.connections_per_shard,
             drain_slot: 0,
-            sockets,
+            sockets: rings.watch,
+            sends: Sends::new(rings.burst),
             polled: HashMap::new(),
             ready_sockets: Vec::new(),
             is_last_ready: false,

@@ -1,11 +1,11 @@
 //! Bytes out. Everything a session sends goes through its one outbox, and so does its end.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::Shutdown;
 
 use bytes::Bytes;
 
-use crate::hub::{Key, Outbox};
+use crate::hub::{Key, Outbox, OutboxLimits};
 use crate::metrics::CloseReason;
 use crate::proto::centrifuge::Disconnect;
 use crate::proto::close::CloseCode;
@@ -14,6 +14,7 @@ use crate::proto::message::{MessageReader, Violation};
 
 use super::Core;
 use super::asks::Departure;
+use super::burst::Cargo;
 use super::session::{Awaits, Closing, Session, Stage};
 
 impl Core {
@@ -24,7 +25,30 @@ impl Core {
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
-        match Self::send_to(session, &bytes.into(), &self.limits.outbox, now_s) {
+        let sent = Self::send_to(session, &bytes.into(), &self.limits.outbox, now_s);
+        self.act_on_sent(key, sent);
+    }
+
+    /// Sends what was planned, now.
+    pub(super) fn send_cargo(&mut self, key: Key, bytes: &Bytes, cargo: Cargo) {
+        match cargo {
+            Cargo::Publications(count) => self.send_publications(key, bytes, count, self.now_s()),
+            Cargo::Ping => self.send(key, bytes.clone()),
+        }
+    }
+
+    /// Counts a send, and goes on as it came out.
+    pub(super) fn note_sent(&mut self, key: Key, sent: Sent, cargo: Cargo) {
+        if let Cargo::Publications(count) = cargo {
+            self.metrics.sends.add(1);
+            self.metrics.deliveries.add(u64::from(count));
+            self.metrics.coalesced_sends.add(u64::from(count > 1));
+        }
+        self.act_on_sent(key, sent);
+    }
+
+    fn act_on_sent(&mut self, key: Key, sent: Sent) {
+        match sent {
             Sent::All(sent) => self.metrics.sent_bytes.add(sent as u64),
             Sent::Part { sent, queued } => self.note_backlog(key, sent, queued),
             Sent::Queued(bytes) => self.queued(key, bytes),
@@ -40,11 +64,11 @@ impl Core {
         self.reschedule(key);
     }
 
-    /// The one place where bytes meet a session's socket or outbox. They are shared only if they must wait.
+    /// Where bytes meet a session's socket or outbox, but for bursts. They are shared only if they must wait.
     pub(super) fn send_to(
         session: &mut Session,
         bytes: &Bytes,
-        limits: &crate::hub::OutboxLimits,
+        limits: &OutboxLimits,
         now_s: u32,
     ) -> Sent {
         session.vitals.sent(now_s);
@@ -60,7 +84,19 @@ impl Core {
             session.outbox = Some(Box::new(Outbox::new(bytes.clone(), 0, limits, now_s)));
             return Sent::Queued(length);
         };
-        let sent = match socket.try_send(bytes) {
+        let taken = socket.try_send(bytes);
+        Self::note_taken(session, bytes, taken, limits, now_s)
+    }
+
+    /// The socket of a session without an outbox has taken so much of `bytes`, or none. The rest waits in an outbox.
+    pub(super) fn note_taken(
+        session: &mut Session,
+        bytes: &Bytes,
+        taken: io::Result<usize>,
+        limits: &OutboxLimits,
+        now_s: u32,
+    ) -> Sent {
+        let sent = match taken {
             Ok(sent) => sent,
             Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
             Err(_) => return Sent::Broken,

@@ -11,7 +11,9 @@ use crate::proto::sockjs::BadMessages;
 use crate::proto::{sockjs, sse};
 
 use super::Core;
+use super::burst::Cargo;
 use super::client::Progress;
+use super::scribe::opcode_of;
 use super::session::{Purpose, Stage};
 
 /// An unmasked WebSocket Ping without payload.
@@ -154,7 +156,7 @@ impl Core {
         }
     }
 
-    /// Sends a ping, whatever that is on this connection.
+    /// Plans to send a ping, whatever that is on this connection.
     pub(super) fn ping(&mut self, key: Key) {
         let client = self.client(key);
         if client.is_ok_and(|client| !client.is_uni && client.progress != Progress::Connected) {
@@ -168,15 +170,19 @@ impl Core {
         {
             client.owes_pong = true;
             encode_ping(&mut out, client.format);
-            return self.say(key, &out);
+            let opcode = opcode_of(client.format);
+            let frame = self.frame(key, opcode, &out);
+            return self.plan_send(key, frame.into(), Cargo::Ping);
         }
         match self.stage(key) {
             Some(Stage::WebSocket(_)) if self.has_heartbeats(key) => {
                 out.extend_from_slice(PING);
                 encode_frame(&mut out, Opcode::Text, HEARTBEAT);
-                self.send(key, out);
+                self.plan_send(key, out.into(), Cargo::Ping);
             }
-            Some(Stage::WebSocket(_)) => self.send(key, Bytes::from_static(PING)),
+            Some(Stage::WebSocket(_)) => {
+                self.plan_send(key, Bytes::from_static(PING), Cargo::Ping);
+            }
             // Its session has heartbeats of its own.
             Some(Stage::Stream(stream)) if stream.receiver().is_some() => {}
             Some(Stage::Stream(stream)) => {
@@ -186,7 +192,7 @@ impl Core {
                     _ => ping.extend_from_slice(b"{}\n"),
                 }
                 crate::proto::http::append_chunk(&mut out, &ping);
-                self.send(key, out);
+                self.plan_send(key, out.into(), Cargo::Ping);
             }
             _ => {}
         }

@@ -12,7 +12,7 @@ use tracing::warn;
 
 use crate::hub::Entry;
 use crate::metrics::RefusalReason;
-use crate::net::{Accepted, GiveWay, HandedOver, Listener, Pollable, TcpOptions, Watch};
+use crate::net::{Accepted, GiveWay, HandedOver, Listener, Pollable, Rings, TcpOptions};
 
 use super::inbox::{Inbox, Message};
 use super::local_bell::LocalBell;
@@ -94,12 +94,12 @@ pub async fn run(
     events: Reporter,
 ) {
     let tcp = tcp_options(&shared);
-    let sockets = match Watch::new() {
-        Ok(sockets) => sockets,
+    let rings = match Rings::new() {
+        Ok(rings) => rings,
         Err(refused) => return events(ShardEvent::Failed(refused.to_string())),
     };
-    let ready = sockets.bell();
-    let (shard, ready) = match (start(Core::new(id, shared, ports.links, sockets)), ready) {
+    let ready = rings.watch.bell();
+    let (shard, ready) = match (start(Core::new(id, shared, ports.links, rings)), ready) {
         (Ok(shard), Ok(ready)) => (shard, ready),
         (Err(error), _) | (_, Err(error)) => return events(ShardEvent::Failed(error.to_string())),
     };

@@ -15,14 +15,14 @@ use crate::endpoints;
 use crate::hub::Key;
 use crate::memory::Memory;
 use crate::metrics::ShardMetrics;
-use crate::net::{Socket, Watch, build_runtime};
+use crate::net::{Rings, Socket, build_runtime};
 
 use super::{AddressTable, Core, Doorbell, Inbox, Shared, Tokens, connect};
 
 /// Room for any test's connections.
 const CONNECTIONS: usize = 1000;
 /// A send buffer that a few frames fill.
-const SEND_BUFFER_BYTES: usize = 4096;
+pub(crate) const SEND_BUFFER_BYTES: usize = 4096;
 /// Small, yet not so small that TCP crawls.
 const RECEIVE_BUFFER_BYTES: usize = 64 * 1024;
 /// Longer than anything here takes.
@@ -84,8 +84,8 @@ impl Bed {
         });
         let (mut cores, mut inboxes) = (Vec::new(), Vec::new());
         for (id, ports) in ports.into_iter().enumerate() {
-            let sockets = Watch::new().unwrap();
-            let core = Core::new(id as u16, Arc::clone(&shared), ports.links, sockets);
+            let rings = Rings::new().unwrap();
+            let core = Core::new(id as u16, Arc::clone(&shared), ports.links, rings);
             cores.push(core);
             inboxes.push(ports.inbox);
         }

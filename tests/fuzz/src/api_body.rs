@@ -10,7 +10,7 @@ use longwire::endpoints::HANDLER;
 use longwire::hub::Key;
 use longwire::memory::Memory;
 use longwire::metrics::ShardMetrics;
-use longwire::net::Watch;
+use longwire::net::Rings;
 use longwire::proto::http::parse_request;
 use longwire::shard::{
     AddressTable, Answer, Backend, Core, Doorbell, Exchange, Reply, Shared, Tokens, connect,
@@ -128,5 +128,5 @@ fn core() -> Core {
         config,
     };
     let links = ports.into_iter().flat_map(|ports| ports.links).collect();
-    Core::new(0, Arc::new(shared), links, Watch::new().expect("a ring"))
+    Core::new(0, Arc::new(shared), links, Rings::new().expect("its rings"))
 }
