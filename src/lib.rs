@@ -138,7 +138,7 @@
 //! - **One way in.** `Shard::enter` is the only way to the `Core`. Everything in the core is synchronous: it
 //!   runs to its end without waiting, so no two pieces of code ever see it half changed.
 //! - **One outbox.** All bytes of a session (101, frames, pongs, Close, HTTP answers) go through `Core::send_to`, or
-//!   through `Core::make_sends` if its outbox is empty; both end in `Core::note_taken`. Nothing else writes to its
+//!   through `Core::make_sends` if its outbox is empty. Nothing else writes to its
 //!   socket, so order and bounds hold by construction. The one exception is the Close of a peer that is given up,
 //!   written only when no outbox is there.
 //! - **Only readiness is waited for.** No read, write or accept is ever left in a ring, only polls: the sends of a

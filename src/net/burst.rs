@@ -1,6 +1,7 @@
 //! Sending on many sockets at once.
 
 use std::io;
+use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd};
 
 use io_uring::types::Fd;
@@ -20,8 +21,12 @@ use super::ring::{BURST_ENTRIES, RingRefused};
 /// is half: a reader that is woken takes the core when the call returns, after 64 sends instead of after one.
 pub struct Burst {
     ring: IoUring,
-    /// Empty between bursts.
+    /// Those of the last burst; kept for their room.
     entries: Vec<squeue::Entry>,
+    /// The kernel has refused it altogether: it is not asked again.
+    is_refused: bool,
+    /// The kernel takes bursts only of the thread that made the ring.
+    _of_thread: PhantomData<*const ()>,
 }
 
 /// One send of a burst.
@@ -51,12 +56,14 @@ impl Burst {
         Ok(Self {
             ring,
             entries: Vec::with_capacity(Self::SENDS_MAX),
+            is_refused: false,
+            _of_thread: PhantomData,
         })
     }
 
     /// Sends `outgoing`, the first [`Self::SENDS_MAX`] of them, and tells `sent` the tag of each and what
-    /// [`Socket::try_send`] would have returned. Those on one socket are made in their order. Of what was not tried
-    /// nothing is told.
+    /// [`Socket::try_send`] would have returned. Those on one socket are made in their order. Of what was not
+    /// tried, for want of memory, nothing is told.
     pub fn send<'a>(
         &mut self,
         outgoing: impl Iterator<Item = Outgoing<'a>>,
@@ -67,8 +74,13 @@ impl Burst {
         self.entries
             .extend(outgoing.take(Self::SENDS_MAX).map(|one| entry(&one)));
         let count = self.entries.len();
+        if count == 0 || self.is_refused {
+            return;
+        }
+        // Left there only by a panic of `sent`.
+        self.ring.completion().for_each(drop);
         // SAFETY: sockets and bytes are borrowed for `'a`, which lasts longer than this call, and `complete` returns
-        // only when the kernel is done with all of them.
+        // only when the kernel is done with all of them, or is never asked again.
         let queued = unsafe { self.ring.submission().push_multiple(&self.entries) };
         if queued.is_err() {
             // Which cannot be: the queue is empty, and as long as a burst.
@@ -77,19 +89,26 @@ impl Burst {
         self.complete(count);
         for completion in self.ring.completion() {
             let result = match completion.result() {
-                error @ ..0 => Err(Errno::from_raw_os_error(-error).into()),
+                error @ ..0 => Err(Errno::from_raw_os_error(-error)),
                 taken => Ok(taken as usize),
             };
-            sent(completion.user_data() as usize, result);
+            if result != Err(Errno::NOMEM) {
+                sent(completion.user_data() as usize, result.map_err(Into::into));
+            }
         }
     }
 
     /// Has the kernel make the `count` sends that are queued.
     fn complete(&mut self, count: usize) {
         let mut made = self.ring.submit();
-        // Interrupted, or out of memory for a moment. Nothing may be left behind, whatever it takes.
-        while made.is_err() || self.ring.completion().len() < count {
-            made = self.ring.submit_and_wait(count);
+        while !self.is_refused && self.ring.completion().len() < count {
+            // Interrupted, or out of memory for a moment: nothing may be left behind.
+            let errno = made.as_ref().err().and_then(Errno::from_io_error);
+            let passing = [Errno::INTR, Errno::AGAIN, Errno::BUSY, Errno::NOMEM];
+            self.is_refused = errno.is_some_and(|errno| !passing.contains(&errno));
+            if !self.is_refused {
+                made = self.ring.submit_and_wait(count);
+            }
         }
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use rustix::net::{RecvFlags, SendFlags, recv, send, sockopt};
 
-/// A connected TCP socket; 4 bytes. Reads and writes never block and never go through a ring; a
-/// [`super::Watch`] or a [`super::Pollable`] says when they may do something.
+/// A connected TCP socket; 4 bytes. Reads and writes never block; a [`super::Watch`] or a
+/// [`super::Pollable`] says when they may do something.
 #[derive(Debug)]
 pub struct Socket<Fd = OwnedFd>(Fd);
 

@@ -2,7 +2,8 @@
 //!
 //! For many sockets that costs less than a call for each, and whoever reads on the same cores is woken once in a while
 //! instead of once for each message. A planned send names its session, not its socket: should that end meanwhile,
-//! nothing goes anywhere. Whoever plans sends also makes them, before its turn ends.
+//! nothing goes anywhere. What is planned is sent before the core is left; what is sent at once meanwhile, to
+//! whomever, comes after it. So a session sees everything in the order in which it came up.
 
 use std::io;
 
@@ -32,13 +33,13 @@ struct Planned {
     cargo: Cargo,
 }
 
-/// What is sent. Pings of a turn of the wheel and publications of a pass are many; all else goes at once.
+/// What is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cargo {
     /// So many publications.
     Publications(u32),
-    /// A ping.
-    Ping,
+    /// A ping, or the answer that opens a connection.
+    Other,
 }
 
 impl Sends {
@@ -54,19 +55,23 @@ impl Sends {
 }
 
 impl Core {
-    /// Plans to send `bytes` to a session, at the next [`Self::make_sends`] or before.
+    /// Plans to send `bytes` to a session: at the next [`Self::make_sends`] or before, and when the core is left. Not twice to one session: should
+    /// its socket take a part of the first, the second must not follow.
     pub(super) fn plan_send(&mut self, key: Key, bytes: Bytes, cargo: Cargo) {
+        debug_assert!(self.sends.planned.iter().all(|one| one.key != key));
         self.sends.planned.push(Planned { key, bytes, cargo });
         if self.sends.planned.len() >= Burst::SENDS_MAX {
             self.make_sends();
         }
     }
 
-    /// Makes the sends that were planned, in their order as far as one session sees it.
+    /// Makes the sends that were planned.
     pub(super) fn make_sends(&mut self) {
+        if self.sends.planned.is_empty() {
+            return;
+        }
         let mut planned = std::mem::take(&mut self.sends.planned);
         match &planned[..] {
-            [] => {}
             [one] => self.send_cargo(one.key, &one.bytes, one.cargo),
             many => self.make_burst(many),
         }
@@ -82,7 +87,7 @@ impl Core {
         for (one, sent) in planned.iter().zip(sent.drain(..)) {
             match sent {
                 Some(sent) => self.note_sent(one.key, sent, one.cargo),
-                // It has no socket, or bytes that go before. Or it is gone.
+                // It is kept until its client has connected. Or nobody is there any more.
                 None => self.send_cargo(one.key, &one.bytes, one.cargo),
             }
         }
@@ -117,15 +122,14 @@ impl Core {
             .zip(sends.results.drain(..))
             .map(|(one, result)| {
                 let session = sessions.get_mut(one.key)?;
-                let result = result?;
+                let Some(taken) = result else {
+                    // It has bytes that go before, or no socket.
+                    return (!is_connecting(session))
+                        .then(|| Self::send_to(session, &one.bytes, &limits.outbox, now_s));
+                };
                 session.vitals.sent(now_s);
-                Some(Self::note_taken(
-                    session,
-                    &one.bytes,
-                    result,
-                    &limits.outbox,
-                    now_s,
-                ))
+                let sent = Self::note_taken(session, &one.bytes, taken, &limits.outbox, now_s);
+                Some(sent)
             });
         sends.sent.extend(sent);
     }
@@ -133,10 +137,14 @@ impl Core {
 
 /// The socket of a session to which bytes may go at once.
 fn free_socket(session: &Session) -> Option<&Socket> {
-    let client = session.client();
-    let is_connecting = client.is_some_and(|client| client.progress == Progress::Connecting);
-    let is_free = session.outbox.is_none() && !is_connecting;
+    let is_free = session.outbox.is_none() && !is_connecting(session);
     session.socket.as_ref().filter(|_| is_free)
+}
+
+/// True while nothing may be sent to a session but the answer to its request to connect.
+fn is_connecting(session: &Session) -> bool {
+    let client = session.client();
+    client.is_some_and(|client| client.progress == Progress::Connecting)
 }
 
 #[cfg(test)]
@@ -144,6 +152,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::metrics::CloseReason;
+    use crate::proto::close::CloseCode;
     use crate::shard::testing::{Bed, Client, SEND_BUFFER_BYTES, with_cores};
 
     const PATH: &str = "/channels/a";
@@ -183,6 +192,34 @@ mod tests {
             }
             let after = bed.cores[0].metrics.deliveries.get();
             assert_eq!(after - before, 2 * CLIENTS as u64);
+        });
+    }
+
+    #[test]
+    fn what_goes_at_once_comes_after_what_was_planned() {
+        with_cores(1, Config::default(), |bed| {
+            let names = ["sent", "closed", "published"];
+            let mut clients = names.map(|name| bed.websocket(0, &format!("/channels/{name}")));
+            for client in &clients {
+                plan(bed, client, frame(b"planned"));
+            }
+            let core = &mut bed.cores[0];
+            core.send(clients[0].key, frame(b"sent"));
+            plan(bed, &clients[1], frame(b"planned too"));
+            let core = &mut bed.cores[0];
+            core.close(clients[1].key, CloseCode::GoingAway, "", CloseReason::GoingAway);
+            plan(bed, &clients[2], frame(b"planned too"));
+            assert_eq!(bed.post(0, "/channels/published", "", "published").0, 200);
+            bed.settle();
+
+            for client in &mut clients {
+                assert_eq!(client.message(), b"planned");
+            }
+            assert_eq!(clients[0].message(), b"sent");
+            assert_eq!(clients[1].message(), b"planned too");
+            assert_eq!(clients[1].frame().0, 0x88);
+            assert_eq!(clients[2].message(), b"planned too");
+            assert_eq!(clients[2].message(), b"published");
         });
     }
 

@@ -10,6 +10,7 @@ use std::hint::black_box;
 use bytes::Bytes;
 
 use crate::hub::{Backlog, Encoding, Frames, Framing, Interest, Key, LocalChannel, Part, Position};
+use crate::net::Burst;
 use crate::proto::frame::{decode_header, frame_end};
 
 use super::Core;
@@ -69,7 +70,7 @@ impl Core {
                 return false;
             };
             // Passes share the slice in portions, so that a small one never waits for a whole slice.
-            let portion = sends.min(64);
+            let portion = sends.min(Burst::SENDS_MAX);
             let (made, is_over) = self.advance_pass(&pass, portion, now_s);
             sends -= made.clamp(1, sends);
             match (is_over, is_long) {
@@ -195,6 +196,8 @@ impl Core {
 
     /// Visits up to `portion` subscribers; returns how many, and whether the pass is over.
     fn advance_pass(&mut self, pass: &Pass, portion: usize, now_s: u32) -> (usize, bool) {
+        // Who is visited now may be about to get an answer.
+        self.make_sends();
         let Some(channel) = self.local.get_mut(pass.channel) else {
             return (0, true);
         };
@@ -277,7 +280,12 @@ impl Core {
             || encoding.framing != Framing::WebSocket
             || frame_end(&frames, 1) == frames.len();
         if is_whole {
-            return self.plan_send(key, frames, Cargo::Publications(publications));
+            let count = if self.shared.config.fanout.coalesce {
+                publications
+            } else {
+                1
+            };
+            return self.plan_send(key, frames, Cargo::Publications(count));
         }
         // One send per publication: what coalescing is measured against.
         while !frames.is_empty() {
@@ -323,6 +331,7 @@ impl Core {
         publications: u32,
         now_s: u32,
     ) {
+        self.make_sends();
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };

@@ -617,6 +617,7 @@ impl Shard {
     fn enter<R>(&'static self, work: impl FnOnce(&mut Core) -> R) -> R {
         let mut core = self.core.borrow_mut();
         let result = work(&mut core);
+        core.make_sends();
         core.sockets.submit();
         if !core.ready.is_empty() || core.is_turn() {
             self.fanout_bell.ring();

@@ -21,6 +21,7 @@ impl Core {
     /// Sends `bytes`, or as much as the kernel takes and the rest later. A reader too slow for them is
     /// closed. Whoever calls must look the session up again after.
     pub(super) fn send(&mut self, key: Key, bytes: impl Into<Bytes>) {
+        self.make_sends();
         let now_s = self.now_s();
         let Some(session) = self.sessions.get_mut(key) else {
             return;
@@ -33,7 +34,7 @@ impl Core {
     pub(super) fn send_cargo(&mut self, key: Key, bytes: &Bytes, cargo: Cargo) {
         match cargo {
             Cargo::Publications(count) => self.send_publications(key, bytes, count, self.now_s()),
-            Cargo::Ping => self.send(key, bytes.clone()),
+            Cargo::Other => self.send(key, bytes.clone()),
         }
     }
 
@@ -291,6 +292,7 @@ impl Core {
     /// Ends this side once everything is out, then waits for the client to end its own, within the
     /// close timeout. Closing at once could reset the connection and destroy the last bytes.
     pub(super) fn finish(&mut self, key: Key, reason: CloseReason) {
+        self.make_sends();
         if !matches!(self.stage(key), Some(Stage::Closing(_))) {
             self.begin_closing(key, MessageReader::new(), Awaits::Flush, reason);
         }
@@ -361,6 +363,7 @@ impl Core {
 
     /// Sends a last frame: after the frame that is partly out, before everything else.
     fn send_cut(&mut self, key: Key, frame: Vec<u8>) {
+        self.make_sends();
         let Some(outbox) = self.sessions.get_mut(key).map(|s| &mut s.outbox) else {
             return;
         };

@@ -172,16 +172,16 @@ impl Core {
             encode_ping(&mut out, client.format);
             let opcode = opcode_of(client.format);
             let frame = self.frame(key, opcode, &out);
-            return self.plan_send(key, frame.into(), Cargo::Ping);
+            return self.plan_send(key, frame.into(), Cargo::Other);
         }
         match self.stage(key) {
             Some(Stage::WebSocket(_)) if self.has_heartbeats(key) => {
                 out.extend_from_slice(PING);
                 encode_frame(&mut out, Opcode::Text, HEARTBEAT);
-                self.plan_send(key, out.into(), Cargo::Ping);
+                self.plan_send(key, out.into(), Cargo::Other);
             }
             Some(Stage::WebSocket(_)) => {
-                self.plan_send(key, Bytes::from_static(PING), Cargo::Ping);
+                self.plan_send(key, Bytes::from_static(PING), Cargo::Other);
             }
             // Its session has heartbeats of its own.
             Some(Stage::Stream(stream)) if stream.receiver().is_some() => {}
@@ -192,7 +192,7 @@ impl Core {
                     _ => ping.extend_from_slice(b"{}\n"),
                 }
                 crate::proto::http::append_chunk(&mut out, &ping);
-                self.plan_send(key, out.into(), Cargo::Ping);
+                self.plan_send(key, out.into(), Cargo::Other);
             }
             _ => {}
         }

@@ -397,7 +397,25 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::net::build_runtime;
+    use crate::shard::burst::Cargo;
     use crate::shard::testing::Bed;
+
+    #[test]
+    fn what_was_planned_is_sent_when_the_core_is_left() {
+        build_runtime().unwrap().block_on(async {
+            let mut bed = Bed::new(1, Config::default());
+            let clients: Vec<_> = (0..3).map(|_| bed.websocket(0, "/channels/a")).collect();
+            let shard = start(bed.cores.remove(0)).unwrap();
+            shard.enter(|core| {
+                for client in &clients {
+                    core.plan_send(client.key, (&b"\x81\x01x"[..]).into(), Cargo::Other);
+                }
+            });
+            for mut client in clients {
+                assert_eq!(client.message(), b"x");
+            }
+        });
+    }
 
     #[test]
     fn control_messages_without_a_place_go_out_when_there_is_one() {

@@ -162,6 +162,7 @@ impl Bed {
             await_ready(session.socket.as_ref().unwrap(), PollFlags::IN);
         }
         core.receive(key, &mut self.scratch);
+        core.make_sends();
     }
 
     /// Until no shard has anything to do: messages lead to passes, and those to messages.
@@ -184,6 +185,7 @@ impl Bed {
                     core.handle(from, message);
                     quiet = false;
                 }
+                core.make_sends();
             }
         }
     }
@@ -214,6 +216,7 @@ impl Bed {
         for core in &mut self.cores {
             core.clock.advance(time);
             assert!(!core.expire(CONNECTIONS), "deadlines without end");
+            core.make_sends();
         }
     }
 

@@ -25,18 +25,16 @@ impl Core {
     /// Deals with up to `count` sessions whose deadline has come. True if there may be more.
     pub(super) fn expire(&mut self, count: usize) -> bool {
         let now_s = self.now_s();
-        let mut expired = 0;
-        while expired < count
-            && let Some(slot) = self.wheel.pop_due(now_s)
-        {
-            expired += 1;
+        for _ in 0..count {
+            let Some(slot) = self.wheel.pop_due(now_s) else {
+                return false;
+            };
             if let Some(key) = self.sessions.key_at(slot) {
                 self.expire_session(key, now_s);
                 self.reschedule(key);
             }
         }
-        self.make_sends();
-        expired == count
+        true
     }
 
     /// Once a second: what has no deadline of its own.

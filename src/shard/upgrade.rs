@@ -22,6 +22,7 @@ use crate::proto::http::write_stream_head;
 use crate::proto::message::MessageReader;
 
 use super::asks::{AnswerTo, Question, RecoveryWish};
+use super::burst::Cargo;
 use super::channels::Hearing;
 use super::client::{Client, Progress};
 use super::emulation::session_name;
@@ -403,7 +404,7 @@ impl Core {
         };
         session.vitals = Vitals::new(now_s, first_ping_s);
         session.stage = upgraded_stage(carrier, &dialogue, client, token_s, http.client);
-        self.send(key, head);
+        self.plan_send(key, head.into(), Cargo::Other);
         match (dialogue, heard) {
             (
                 Dialogue::Plain {
