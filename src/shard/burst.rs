@@ -1,9 +1,9 @@
 //! Sends that need not go at once: they gather, and go to the kernel together.
 //!
 //! For many sockets that costs less than a call for each, and whoever reads on the same cores is woken once in a while
-//! instead of once for each message. A planned send names its session, not its socket: should that end meanwhile,
-//! nothing goes anywhere. What is planned is sent before the core is left; what is sent at once meanwhile, to
-//! whomever, comes after it. So a session sees everything in the order in which it came up.
+//! instead of once for each message. What is planned is sent before the core is left; what is sent at once meanwhile, to
+//! whomever, comes after it, and so does the end of a session. So a client sees everything in the order in which it came
+//! up.
 
 use std::io;
 
@@ -13,7 +13,7 @@ use crate::hub::Key;
 use crate::net::{Burst, Outgoing, Socket};
 
 use super::Core;
-use super::client::Progress;
+use super::client::{Client, Progress};
 use super::send::Sent;
 use super::session::Session;
 
@@ -55,8 +55,9 @@ impl Sends {
 }
 
 impl Core {
-    /// Plans to send `bytes` to a session: at the next [`Self::make_sends`] or before, and when the core is left. Not twice to one session: should
-    /// its socket take a part of the first, the second must not follow.
+    /// Plans to send `bytes` to a session: with the next [`Self::make_sends`], before anything else is sent, and before
+    /// the core is left. Not twice to one session: should its socket take a part of the first, the second must not
+    /// follow.
     pub(super) fn plan_send(&mut self, key: Key, bytes: Bytes, cargo: Cargo) {
         debug_assert!(self.sends.planned.iter().all(|one| one.key != key));
         self.sends.planned.push(Planned { key, bytes, cargo });
@@ -67,16 +68,18 @@ impl Core {
 
     /// Makes the sends that were planned.
     pub(super) fn make_sends(&mut self) {
-        if self.sends.planned.is_empty() {
-            return;
+        while !self.sends.planned.is_empty() {
+            let mut planned = std::mem::take(&mut self.sends.planned);
+            match &planned[..] {
+                [one] => self.send_cargo(one.key, &one.bytes, one.cargo),
+                many => self.make_burst(many),
+            }
+            planned.clear();
+            // What came of them may have planned others.
+            if self.sends.planned.is_empty() {
+                self.sends.planned = planned;
+            }
         }
-        let mut planned = std::mem::take(&mut self.sends.planned);
-        match &planned[..] {
-            [one] => self.send_cargo(one.key, &one.bytes, one.cargo),
-            many => self.make_burst(many),
-        }
-        planned.clear();
-        self.sends.planned = planned;
     }
 
     fn make_burst(&mut self, planned: &[Planned]) {
@@ -100,7 +103,7 @@ impl Core {
         let outgoing = planned.iter().enumerate().filter_map(|(place, one)| {
             Some(Outgoing {
                 tag: place,
-                socket: free_socket(self.sessions.get(one.key)?)?,
+                socket: free_socket(self.sessions.get(one.key)?, one.cargo)?,
                 bytes: &one.bytes,
             })
         });
@@ -124,7 +127,7 @@ impl Core {
                 let session = sessions.get_mut(one.key)?;
                 let Some(taken) = result else {
                     // It has bytes that go before, or no socket.
-                    return (!is_connecting(session))
+                    return (!must_wait(session, one.cargo))
                         .then(|| Self::send_to(session, &one.bytes, &limits.outbox, now_s));
                 };
                 session.vitals.sent(now_s);
@@ -135,16 +138,16 @@ impl Core {
     }
 }
 
-/// The socket of a session to which bytes may go at once.
-fn free_socket(session: &Session) -> Option<&Socket> {
-    let is_free = session.outbox.is_none() && !is_connecting(session);
+/// The socket of a session, if `cargo` may go to it at once.
+fn free_socket(session: &Session, cargo: Cargo) -> Option<&Socket> {
+    let is_free = session.outbox.is_none() && !must_wait(session, cargo);
     session.socket.as_ref().filter(|_| is_free)
 }
 
-/// True while nothing may be sent to a session but the answer to its request to connect.
-fn is_connecting(session: &Session) -> bool {
-    let client = session.client();
-    client.is_some_and(|client| client.progress == Progress::Connecting)
+/// True of publications while a client's request to connect is not answered.
+fn must_wait(session: &Session, cargo: Cargo) -> bool {
+    let is_connecting = |client: &Client| client.progress == Progress::Connecting;
+    cargo != Cargo::Other && session.client().is_some_and(is_connecting)
 }
 
 #[cfg(test)]
@@ -198,7 +201,7 @@ mod tests {
     #[test]
     fn what_goes_at_once_comes_after_what_was_planned() {
         with_cores(1, Config::default(), |bed| {
-            let names = ["sent", "closed", "published"];
+            let names = ["sent", "closed", "published", "ended"];
             let mut clients = names.map(|name| bed.websocket(0, &format!("/channels/{name}")));
             for client in &clients {
                 plan(bed, client, frame(b"planned"));
@@ -207,8 +210,15 @@ mod tests {
             core.send(clients[0].key, frame(b"sent"));
             plan(bed, &clients[1], frame(b"planned too"));
             let core = &mut bed.cores[0];
-            core.close(clients[1].key, CloseCode::GoingAway, "", CloseReason::GoingAway);
+            core.close(
+                clients[1].key,
+                CloseCode::GoingAway,
+                "",
+                CloseReason::GoingAway,
+            );
             plan(bed, &clients[2], frame(b"planned too"));
+            let core = &mut bed.cores[0];
+            core.end(clients[3].key, CloseReason::GoingAway, false);
             assert_eq!(bed.post(0, "/channels/published", "", "published").0, 200);
             bed.settle();
 
@@ -235,6 +245,7 @@ mod tests {
             let before = resets(bed);
             let broken_key = broken.key;
             broken.reset();
+            bed.cores[0].end(ended.key, CloseReason::Client, false);
             for client in [&full, &ended] {
                 plan(bed, client, big.clone());
             }
@@ -242,7 +253,6 @@ mod tests {
             plan(bed, &behind, frame(b"behind"));
             bed.cores[0].plan_send(broken_key, big.clone(), Cargo::Publications(1));
             plan(bed, &fine, frame(b"fine"));
-            bed.cores[0].end(ended.key, CloseReason::Client, false);
             bed.cores[0].make_sends();
 
             assert_eq!(fine.message(), b"fine");

@@ -546,6 +546,7 @@ impl Core {
 
     /// Ends a session now and closes its socket.
     fn end(&mut self, key: Key, reason: CloseReason, reset: bool) {
+        self.make_sends();
         self.unsubscribe(key, Departure::of(reason));
         let Some(session) = self.sessions.remove(key) else {
             return;
