@@ -138,11 +138,13 @@
 //! - **One way in.** `Shard::enter` is the only way to the `Core`. Everything in the core is synchronous: it
 //!   runs to its end without waiting, so no two pieces of code ever see it half changed.
 //! - **One outbox.** All bytes of a session (101, frames, pongs, Close, HTTP answers) go through `Core::send_to`, or
-//!   through `Core::make_sends` if its outbox is empty. Nothing else writes to its
-//!   socket, so order and bounds hold by construction. The one exception is the Close of a peer that is given up,
-//!   written only when no outbox is there.
+//!   through `Core::make_sends` if its outbox is empty. Nothing else writes to its socket, so order and bounds hold by
+//!   construction. The one exception is the Close of a peer that is given up, written only when no outbox is there.
 //! - **Only readiness is waited for.** No read, write or accept is ever left in a ring, only polls: the sends of a
-//!   burst never wait, and are over when the call that makes them returns. So dropping a wait loses neither bytes nor descriptors (`tests/hazards.rs` shows what happens otherwise).
+//!   burst never wait, and are over when the call that makes them returns. So dropping a wait loses neither bytes nor
+//!   descriptors (`tests/hazards.rs` shows what happens otherwise).
+//! - **What is planned goes first.** `Core::plan_send` leaves bytes for the next burst. Whatever is sent at once, a
+//!   session's end and leaving the core make that burst before, so nothing overtakes it.
 //! - **A poll ends by being shut down, never by being cancelled.** The kernel finds a poll to cancel by
 //!   walking a list of all polls divided by 256; with a million of them that costs more than a connection.
 //! - **The owner sequences only with credit** from every interested shard. Nobody blocks on another shard, no
@@ -228,7 +230,7 @@
 //! | long pass | A pass over more than 256 subscribers, where shards share cores. It waits for the baton |
 //! | baton | Held by one shard of a core at a time, for one long pass; the others queue for it |
 //! | slice | A bounded number of sends, after which the ring is served |
-//! | burst | Sends that the kernel makes in one call: of a pass, or pings |
+//! | burst | Sends that the kernel makes in one call: of a pass, pings, answers to handshakes |
 //! | coalesced | Of a send: it carried more than one publication |
 //! | carrier | What brings a client's messages and takes the server's: a WebSocket, a stream and posts, polls |
 //! | emulation | Commands come by posts of their own, since the session's connection goes one way |

@@ -4,8 +4,8 @@
 //! either does its work at once or says [`std::io::ErrorKind::WouldBlock`], and waiting is for readiness
 //! only: for one descriptor ([`Pollable`]) or for as many as there are ([`Watch`]). Many sends may go with one
 //! call ([`Burst`]). No read or write is ever left in a ring, so dropping a wait can lose neither bytes nor
-//! descriptors (`tests/hazards.rs` pins why). The exception is [`dial`]: connections to the application's backend belong to a thread of
-//! their own, which runs on tokio.
+//! descriptors (`tests/hazards.rs` pins why). The exception is [`dial`]: connections to the application's backend
+//! belong to a thread of their own, which runs on tokio.
 
 mod burst;
 mod cores;
@@ -17,6 +17,8 @@ mod ring;
 mod socket;
 mod steer;
 mod stream;
+#[cfg(test)]
+mod testing;
 mod watch;
 
 pub use burst::{Burst, Outgoing};

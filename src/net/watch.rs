@@ -140,21 +140,11 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::net::{Shutdown, TcpListener, TcpStream};
-    use std::time::Duration;
+    use std::net::Shutdown;
 
     use super::*;
-    use crate::net::{Socket, build_runtime};
-
-    const PATIENCE: Duration = Duration::from_secs(10);
-
-    fn pair() -> (TcpStream, Socket) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        far.set_read_timeout(Some(PATIENCE)).unwrap();
-        let near = std::os::fd::OwnedFd::from(listener.accept().unwrap().0);
-        (far, Socket::from(near))
-    }
+    use crate::net::build_runtime;
+    use crate::net::testing::{PATIENCE, pair};
 
     /// Runs `test` in a thread that has a runtime and a watch.
     fn with_watch(test: impl AsyncFnOnce(&mut Watch)) {

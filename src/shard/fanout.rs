@@ -276,16 +276,11 @@ impl Core {
         if has_ids(encoding) {
             frames = self.with_id(key, channel.slot, portion.position, &frames);
         }
-        let is_whole = self.shared.config.fanout.coalesce
-            || encoding.framing != Framing::WebSocket
-            || frame_end(&frames, 1) == frames.len();
-        if is_whole {
-            let count = if self.shared.config.fanout.coalesce {
-                publications
-            } else {
-                1
-            };
-            return self.plan_send(key, frames, Cargo::Publications(count));
+        if self.shared.config.fanout.coalesce || encoding.framing != Framing::WebSocket {
+            return self.plan_send(key, frames, Cargo::Publications(publications));
+        }
+        if frame_end(&frames, 1) == frames.len() {
+            return self.plan_send(key, frames, Cargo::Publications(1));
         }
         // One send per publication: what coalescing is measured against.
         while !frames.is_empty() {
