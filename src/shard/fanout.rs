@@ -420,6 +420,26 @@ mod tests {
     }
 
     #[test]
+    fn without_coalescing_every_publication_counts_as_a_delivery() {
+        let mut config = Config::default();
+        config.fanout.coalesce = false;
+        with_cores(1, config, |bed| {
+            let get =
+                "GET /channels/a HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n";
+            let mut stream = bed.connect(0);
+            bed.say(&mut stream, get.as_bytes());
+            let _websocket = bed.websocket(0, "/channels/a");
+            bed.settle();
+            let before = bed.cores[0].metrics.deliveries.get();
+            let post = "POST /channels/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx";
+            let mut publisher = bed.connect(0);
+            bed.say(&mut publisher, post.repeat(3).as_bytes());
+            bed.settle();
+            assert_eq!(bed.cores[0].metrics.deliveries.get() - before, 2 * 3);
+        });
+    }
+
+    #[test]
     fn shards_of_a_core_have_their_turns_in_the_order_they_queued() {
         let baton = Baton::new(3);
         let tickets = [7, 5, 6].map(|shard| baton.queue(shard));
